@@ -1,0 +1,38 @@
+# One command each; `make help` lists them.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+.DEFAULT_GOAL := help
+
+.PHONY: help setup demo test serve lint format clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.ready  ## create .venv and install the pinned requirements
+
+$(VENV)/.ready: requirements.txt requirements-dev.txt constraints.txt tools/setup.sh
+	PYTHON=$(PYTHON) tools/setup.sh $(VENV)
+	@touch $@
+
+demo: setup  ## start the server, send the bundled 720p picture, show the result
+	$(PY) tools/demo.py
+
+test: setup  ## all tests, against the real server
+	$(PY) -m pytest $(ARGS)
+
+serve: setup  ## run the server until Ctrl-C (HTTP_PORT, GRPC_PORT, METRICS_PORT)
+	$(PY) tools/serve.py $(ARGS)
+
+lint: setup  ## ruff, format check, type check
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: setup  ## apply ruff's fixes and format
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean:  ## remove what was built here
+	rm -rf $(VENV) .cache out
