@@ -1,0 +1,65 @@
+"""Triton glue of the postprocessing step: `candidates` and `geometry` to detections."""
+
+import gc
+import json
+from pathlib import Path
+
+import cv2
+import nms
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+FAILED = -1  # num_detections of a picture that preprocessing refused
+
+
+class TritonPythonModel:
+    """One try per request, one response per request."""
+
+    def initialize(self, args):
+        cv2.setNumThreads(1)
+        config = json.loads(args["model_config"])
+        filename = pb_utils.get_output_config_by_name(config, "labels")["label_filename"]
+        self.labels = (Path(args["model_repository"]) / filename).read_text().split()
+        self.names = np.array([label.encode() for label in self.labels], np.object_)
+        self.defaults = nms.Settings()
+        gc.collect()
+        gc.freeze()
+
+    def execute(self, requests):
+        return [self._respond(request) for request in requests]
+
+    def _respond(self, request):
+        try:
+            outputs = self._process(request)
+        except ValueError as error:
+            return _failure(str(error), pb_utils.TritonError.INVALID_ARG)
+        except Exception as error:
+            pb_utils.Logger.log_error(f"nudenet_postprocess: {error!r}")
+            return _failure(f"postprocessing failed: {error!r}", pb_utils.TritonError.INTERNAL)
+        return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in outputs.items()])
+
+    def _process(self, request):
+        parameters = request.parameters()
+        settings = nms.parse_settings(json.loads(parameters), self.labels) if parameters else self.defaults
+        candidates = pb_utils.get_input_tensor_by_name(request, "candidates").as_numpy()
+        geometry = pb_utils.get_input_tensor_by_name(request, "geometry").as_numpy()
+        failed = geometry[:, 2] == 0  # no source width
+        found = [
+            nms.detect(picture, where, settings) if not bad else picture[:0]
+            for picture, where, bad in zip(candidates, geometry, failed, strict=True)
+        ]
+        counts = np.array([[len(rows)] for rows in found], np.int32)
+        detections = np.zeros((len(found), counts.max(), 6), np.float32)
+        for i, rows in enumerate(found):
+            detections[i, : len(rows)] = rows
+        outputs = {"detections": detections, "num_detections": np.where(failed[:, None], FAILED, counts)}
+        wanted = request.requested_output_names()
+        if "labels" in wanted:
+            filled = np.arange(detections.shape[1]) < counts
+            labels = self.names[detections[..., 4].astype(np.int64)]
+            outputs["labels"] = np.where(filled, labels, b"").astype(np.object_)
+        return outputs
+
+
+def _failure(message, code):
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))

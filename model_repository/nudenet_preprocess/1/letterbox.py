@@ -1,0 +1,73 @@
+"""Geometry between source pixels and model input, and the write into the model's tensor. Pure numpy and OpenCV.
+
+The picture keeps its aspect, sits in the top left corner and is padded with black at the bottom or right,
+as NudeNet does it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+_TO_UNIT = np.float32(1 / 255)
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """Where a source picture lies in the model input; all sizes in pixels."""
+
+    source_width: int
+    source_height: int
+    width: int
+    height: int
+
+    @property
+    def geometry(self) -> tuple[float, float, float, float]:
+        """x scale, y scale (source pixels per model pixel), source width, source height."""
+        return (
+            self.source_width / self.width,
+            self.source_height / self.height,
+            float(self.source_width),
+            float(self.source_height),
+        )
+
+
+def fit(source_width: int, source_height: int, input_width: int, input_height: int) -> Letterbox:
+    """The largest size with the source's aspect that fits the model input; at least 1x1 pixel."""
+    scale = min(input_width / source_width, input_height / source_height)
+    return Letterbox(
+        source_width,
+        source_height,
+        min(input_width, max(1, round(source_width * scale))),
+        min(input_height, max(1, round(source_height * scale))),
+    )
+
+
+class Writer:
+    """Writes pictures into FP32 [3,height,width] tensors; owns the scratch memory for it, so one per thread."""
+
+    def __init__(self, input_height: int, input_width: int) -> None:
+        self.height, self.width = input_height, input_width
+        self._planes = np.zeros((3, input_height, input_width), np.uint8)
+
+    def write(self, pixels: np.ndarray, box: Letterbox, out: np.ndarray) -> None:
+        """Resize to `box`, pad with black, scale to [0,1].
+
+        Args:
+            pixels: RGB uint8 [h,w,3], any size.
+            box: from `fit` for the same picture.
+            out: FP32 [3,height,width], C-contiguous; every element is written.
+        """
+        if pixels.shape[:2] != (box.height, box.width):
+            smaller = pixels.shape[0] >= box.height and pixels.shape[1] >= box.width
+            interpolation = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+            pixels = cv2.resize(pixels, (box.width, box.height), interpolation=interpolation)
+        if (box.height, box.width) == (self.height, self.width):
+            planes = self._planes
+            cv2.split(pixels, [planes[0], planes[1], planes[2]])
+            np.multiply(planes, _TO_UNIT, out=out)
+        else:
+            out[...] = 0
+            np.multiply(pixels.transpose(2, 0, 1), _TO_UNIT, out=out[:, : box.height, : box.width])

@@ -1,0 +1,39 @@
+"""Triton glue of the stand-in engines that configs/cpu.pbtxt and configs/cuda.pbtxt name."""
+
+import gc
+import json
+from pathlib import Path
+
+import triton_python_backend_utils as pb_utils
+from engine import OpenVinoEngine
+
+ENGINES = {"openvino": OpenVinoEngine}
+
+
+class TritonPythonModel:
+    """All requests of one execution run as one batch."""
+
+    def initialize(self, args):
+        config = json.loads(args["model_config"])
+        value = {key: entry["string_value"] for key, entry in config["parameters"].items()}
+        folder = Path(args["model_repository"]) / args["model_version"]
+        engine = ENGINES[value["engine"]]
+        self.engine = engine(folder, config["max_batch_size"], value["precision"], int(value["threads"]))
+        pb_utils.Logger.log_info(f"nudenet_trt: {self.engine.name}, {self.engine.precision}")
+        gc.collect()
+        gc.freeze()
+
+    def execute(self, requests):
+        parts = [pb_utils.get_input_tensor_by_name(request, "input").as_numpy() for request in requests]
+        try:
+            output = self.engine.infer(parts)
+        except Exception as error:
+            pb_utils.Logger.log_error(f"nudenet_trt: {error!r}")
+            failure = pb_utils.TritonError(f"inference failed: {error!r}", pb_utils.TritonError.INTERNAL)
+            return [pb_utils.InferenceResponse(error=failure) for _ in requests]
+        responses, start = [], 0
+        for part in parts:
+            rows = output[start : start + len(part)]
+            responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("output", rows)]))
+            start += len(part)
+        return responses
