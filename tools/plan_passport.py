@@ -1,0 +1,113 @@
+"""The passport of a TensorRT plan: ``model.plan.json`` beside ``model.plan`` says what the plan was built for.
+
+A plan only loads under the TensorRT version and on the kind of GPU it was built with, and says so itself only in
+words that help nobody. Standard library only: the build writes passports, containers and the server's launcher read them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+
+
+class PassportError(ValueError):
+    """A passport that is missing or cannot be read."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Passport:
+    """What a plan was built from, with and for."""
+
+    tensorrt_version: str  # of the library, e.g. 11.1.0.106
+    gpu_name: str
+    compute_capability: str  # e.g. 9.0
+    precision: str  # FP32, FP16 or INT8+FP16
+    min_batch: int
+    preferred_batch: int  # the batch size that was tuned for
+    max_batch: int
+    input_shape: list[int]  # channels, height, width
+    workspace_gb: float
+    optimization_level: int
+    onnx_sha256: str  # of the graph TensorRT compiled
+    plan_sha256: str
+    built_at: str  # ISO 8601, UTC
+    triton_release: str | None = None  # e.g. 26.07, where built inside Triton's image
+    accuracy: dict[str, Any] | None = None  # of the comparison with ONNX Runtime, where one was made
+
+    def rebuild_command(self) -> str:
+        """The command that builds the same kind of plan again."""
+        precision = self.precision.split("+")[0]
+        command = (
+            f"python build/convert_to_tensorrt.py --precision {precision} "
+            f"--batch-size {self.max_batch} --workspace {self.workspace_gb:g}"
+        )
+        return f"{command} --calibration-data calib_data.npy" if precision == "INT8" else command
+
+
+def path_for(plan: Path) -> Path:
+    """Where the passport of `plan` lies: ``model.plan`` -> ``model.plan.json``."""
+    return plan.with_name(f"{plan.name}.json")
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write so that a reader sees the old file or the whole new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # noqa: PTH101 (mkstemp makes it 0600; the server runs as another user)
+        os.replace(temporary, path)  # noqa: PTH105
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write(plan: Path, passport: Passport) -> None:
+    """Write `passport` beside `plan`."""
+    text = json.dumps({"format": FORMAT, **dataclasses.asdict(passport)}, indent=2)
+    write_bytes(path_for(plan), f"{text}\n".encode())
+
+
+def read(plan: Path) -> Passport:
+    """The passport beside `plan`.
+
+    Raises:
+        PassportError: missing, damaged, or of a format this version does not know.
+    """
+    path = path_for(plan)
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise PassportError(f"{path} is missing") from None
+    except (OSError, ValueError) as error:
+        raise PassportError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+        raise PassportError(f"{path} is not a passport of format {FORMAT}")
+    fields = {field.name: field for field in dataclasses.fields(Passport)}
+    required = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
+    wrong = sorted((required - content.keys()) | (content.keys() - fields.keys()))
+    if wrong:
+        raise PassportError(f"{path}: fields missing or unknown: {', '.join(wrong)}")
+    for name in ("tensorrt_version", "gpu_name", "compute_capability", "precision", "plan_sha256"):
+        if not isinstance(content[name], str) or not content[name]:
+            raise PassportError(f"{path}: {name} must be text, got {content[name]!r}")
+    return Passport(**content)
