@@ -227,7 +227,7 @@ class Server:
         """What runs the detector, for people: ``OpenVINO 2026.4.1, BF16`` or ``TensorRT plan``."""
         marker = "nudenet_trt: "
         said = [line.split(marker, 1)[1] for line in list(self.log) if marker in line and line.startswith("I")]
-        return said[-1] if said else "TensorRT plan"
+        return said[-1].strip("\"") if said else "TensorRT plan"
 
     def stub_pids(self, model: str) -> list[int]:
         """Process ids of the Python stubs that run `model`."""
