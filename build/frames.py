@@ -1,0 +1,223 @@
+"""Where frames come from: folders, globs, picture files, videos and camera streams.
+
+Every frame leaves this module as the bytes of a JPEG file, so that it takes the way a client's picture takes.
+"""
+
+from __future__ import annotations
+
+import glob
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import simplejpeg
+from PIL import Image, ImageOps
+
+JPEG_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe"})
+PICTURE_SUFFIXES = JPEG_SUFFIXES | {".png", ".webp", ".bmp", ".tif", ".tiff"}
+VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".ts", ".m4v", ".mpg", ".mpeg", ".mjpeg", ".mjpg"})
+JPEG_QUALITY = 95  # for frames that were no JPEG: high, so that calibration does not learn our artefacts
+SEEK_AHEAD = 5.0  # seconds; nearer frames are reached faster by decoding than by seeking
+STREAM_TIMEOUT = 10.0  # seconds
+
+
+class SourceError(ValueError):
+    """A source that is missing, empty or unreadable; the message names it."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame to be: `key` names it within its source and stays the same from run to run."""
+
+    source: str
+    key: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Picture files named by one folder, glob or path."""
+
+    name: str
+    files: tuple[Path, ...]
+
+    def count(self) -> int:
+        """How many frames there are."""
+        return len(self.files)
+
+    def read(self, wanted: int, done: frozenset[str]) -> Iterator[Frame | SourceError]:
+        """Evenly spread files, `wanted` of them, less those whose keys are in `done`."""
+        for i in evenly(self.count(), wanted):
+            path = self.files[i]
+            if str(path) in done:
+                continue
+            try:
+                yield Frame(self.name, str(path), read_picture(path))
+            except SourceError as error:
+                yield error
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video file."""
+
+    name: str
+    seconds: float
+    rate: float  # frames a second
+
+    def count(self) -> int:
+        """How many frames there are, as far as the file's header knows."""
+        return max(1, int(self.seconds * self.rate))
+
+    def read(self, wanted: int, done: frozenset[str]) -> Iterator[Frame | SourceError]:
+        """Evenly spread frames, `wanted` of them, less those whose keys are in `done`."""
+        times = {f"{i / self.rate:.3f}": i / self.rate for i in evenly(self.count(), wanted)}
+        try:
+            with av.open(self.name) as container:
+                stream = container.streams.video[0]
+                stream.thread_type = "AUTO"
+                tick = stream.time_base or Fraction(1, av.time_base)
+                start = float((stream.start_time or 0) * tick)
+                decoder, position = container.decode(stream), 0.0
+                for key, seconds in times.items():
+                    if key in done:
+                        continue
+                    if seconds - position > SEEK_AHEAD:
+                        container.seek(int((start + seconds) / tick), stream=stream)
+                        decoder = container.decode(stream)
+                    for frame in decoder:
+                        position = (frame.time or 0.0) - start
+                        if position >= seconds - 0.5 / self.rate:
+                            yield Frame(self.name, key, _encode(frame))
+                            break
+        except av.FFmpegError as error:
+            yield SourceError(f"{self.name}: {error}")
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A camera's MJPEG or RTSP address: endless, so sampled by time."""
+
+    name: str
+    interval: float  # seconds between samples
+
+    def count(self) -> int:
+        """A stream fills any share."""
+        return 1 << 31
+
+    def read(self, wanted: int, done: frozenset[str]) -> Iterator[Frame | SourceError]:
+        """One frame each `interval` seconds of stream time until `wanted` are there, those in `done` included."""
+        number, due = len(done), 0.0
+        options = {"rtsp_transport": "tcp"} if self.name.startswith("rtsp") else {}
+        try:
+            with av.open(self.name, timeout=(STREAM_TIMEOUT, STREAM_TIMEOUT), options=options) as container:
+                for frame in container.decode(video=0):
+                    if number >= wanted:
+                        return
+                    now = frame.time or 0.0
+                    if number == len(done) or now >= due:
+                        yield Frame(self.name, str(number), _encode(frame))
+                        number, due = number + 1, now + self.interval
+        except av.FFmpegError as error:
+            yield SourceError(f"{self.name}: {error}")
+
+
+Source = Pictures | Video | Stream
+
+
+def open_source(text: str, interval: float = 1.0) -> list[Source]:
+    """The sources that one command line argument names.
+
+    Args:
+        text: folder (searched below), glob, picture, video, or rtsp:// or http:// address.
+        interval: seconds between samples of a stream.
+
+    Raises:
+        SourceError: nothing usable there.
+    """
+    if "://" in text:
+        return [Stream(text, interval)]
+    path = Path(text)
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.is_file())
+    elif path.is_file():
+        files = [path]
+    else:
+        files = sorted(Path(p) for p in glob.glob(text, recursive=True) if Path(p).is_file())  # noqa: PTH207  # absolute too
+    pictures = tuple(p for p in files if p.suffix.lower() in PICTURE_SUFFIXES)
+    videos = [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES]
+    sources: list[Source] = [Pictures(text, pictures)] if pictures else []
+    sources += [_open_video(p) for p in videos]
+    if not sources:
+        known = " ".join(sorted(PICTURE_SUFFIXES | VIDEO_SUFFIXES))
+        raise SourceError(f"{text}: no picture or video there ({len(files)} files looked at; known: {known})")
+    return sources
+
+
+def _open_video(path: Path) -> Video:
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            rate = float(stream.average_rate or stream.guessed_rate or 25)
+            if stream.duration and stream.time_base:
+                seconds = float(stream.duration * stream.time_base)
+            elif container.duration:
+                seconds = container.duration / av.time_base
+            else:  # a raw MJPEG file says nothing of its length
+                seconds = sum(packet.size > 0 for packet in container.demux(stream)) / rate
+    except (av.FFmpegError, IndexError) as error:
+        raise SourceError(f"{path}: not a readable video ({error})") from error
+    return Video(str(path), seconds, rate)
+
+
+def evenly(count: int, wanted: int) -> list[int]:
+    """Up to `wanted` indices spread evenly over 0..count-1, ascending."""
+    if wanted >= count:
+        return list(range(count))
+    return [int(i) for i in (np.arange(wanted) + 0.5) * count / wanted]
+
+
+def shares(counts: Sequence[int], wanted: int) -> list[int]:
+    """How many of `wanted` frames each source gives: equal shares, what a small one cannot give goes to the others."""
+    result = [0] * len(counts)
+    left = wanted
+    for nth, i in enumerate(sorted(range(len(counts)), key=lambda i: counts[i])):
+        result[i] = min(counts[i], left // (len(counts) - nth))
+        left -= result[i]
+    return result
+
+
+def read_picture(path: Path) -> bytes:
+    """The picture at `path` as a JPEG file's bytes: a JPEG as it is, anything else encoded.
+
+    Raises:
+        SourceError: unreadable.
+    """
+    try:
+        if path.suffix.lower() in JPEG_SUFFIXES:
+            return path.read_bytes()
+        with Image.open(path) as picture:
+            return encode_jpeg(np.asarray(ImageOps.exif_transpose(picture).convert("RGB")), JPEG_QUALITY)
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise SourceError(f"{path}: {error}") from error
+
+
+def encode_jpeg(pixels: np.ndarray, quality: int) -> bytes:
+    """RGB uint8 [h,w,3] as a JPEG file's bytes, 4:2:0."""
+    return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality, "RGB", "420")
+
+
+def picture_size(data: bytes) -> tuple[int, int]:
+    """(width, height) in pixels as stored, from the header alone."""
+    with Image.open(io.BytesIO(data)) as picture:
+        return picture.size
+
+
+def _encode(frame: av.VideoFrame) -> bytes:
+    pixels = frame.to_ndarray(format="rgb24")
+    quarter_turns = round(getattr(frame, "rotation", 0) / 90) % 4  # phones store turned pictures and say so
+    return encode_jpeg(np.rot90(pixels, quarter_turns), JPEG_QUALITY)
