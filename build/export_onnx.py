@@ -120,7 +120,8 @@ def _decode(scales: list[str], classes: int, height: int, width: int):
         "decode/anchor_corners": np.concatenate([centres, centres])[None],
         "decode/class_axis": np.array([1], np.int64),
     }
-    flat, steps = [], []
+    flat: list[str] = []
+    steps: list[tuple[str, list[str], list[str], dict]] = []
     for scale, stride in zip(scales, STRIDES, strict=True):
         cells = (height // stride) * (width // stride)
         constants[f"decode/flat_shape_{stride}"] = np.array([-1, 4 * DFL_BINS + classes, cells], np.int64)
@@ -174,7 +175,11 @@ def build_model(source: Path, height: int, width: int) -> onnx.ModelProto:
         helper.make_graph(
             trunk,
             f"nudenet_{height}x{width}",
-            [helper.make_tensor_value_info(source_input, TensorProto.FLOAT, ["batch", 3, padded(height), padded(width)])],
+            [
+                helper.make_tensor_value_info(
+                    source_input, TensorProto.FLOAT, ["batch", 3, padded(height), padded(width)]
+                )
+            ],
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names],
             [tensor for tensor in original.graph.initializer if tensor.name in used],
         ),
@@ -218,8 +223,8 @@ def write_atomically(model: onnx.ModelProto, path: Path) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(model.SerializeToString())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

@@ -36,18 +36,20 @@ def ensure_onnx() -> None:
 
 
 def choose_config(installation: server.Installation, plan: Path = PLAN) -> str:
-    """"" (the committed production setting) where a plan and a TensorRT backend are there, else ``cpu``."""
+    """ "" (the committed production setting) where a plan and a TensorRT backend are there, else ``cpu``."""
     return "" if installation.has_tensorrt and plan.is_file() else "cpu"
 
 
 def _show(line: str) -> None:
     """Relay what a person must see: warnings and errors."""
-    if line[:1] in ("W", "E", "F"):
+    if line[:1] in ("W", "E", "F") and not any(noise in line for noise in server.NO_GPU_NOISE):
         sys.stderr.write(line + "\n")
 
 
 def serve(
-    config_name: Annotated[str, typer.Option(help="configs/<name>.pbtxt to use; default: chosen by what is there.")] = "",
+    config_name: Annotated[
+        str, typer.Option(help="configs/<name>.pbtxt to use; default: chosen by what is there.")
+    ] = "",
     http_port: Annotated[int, typer.Option(envvar="HTTP_PORT", min=1, max=65535)] = 8000,
     grpc_port: Annotated[int, typer.Option(envvar="GRPC_PORT", min=1, max=65535)] = 8001,
     metrics_port: Annotated[int, typer.Option(envvar="METRICS_PORT", min=1, max=65535)] = 8002,

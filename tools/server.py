@@ -36,8 +36,19 @@ _EXPLANATIONS = (
     ("Version tag does not match", "model.plan was built by another TensorRT; rebuild it for this server: make plan"),
     ("unable to load plan file", "model.plan was built by another TensorRT; rebuild it for this server: make plan"),
     ("backend library 'tensorrt' not found", "this tritonserver has no TensorRT backend; use --config-name cpu"),
-    ("unable to find backend library for backend 'tensorrt'", "this tritonserver has no TensorRT backend; use --config-name cpu"),
+    (
+        "unable to find backend library for backend 'tensorrt'",
+        "this tritonserver has no TensorRT backend; use --config-name cpu",
+    ),
     ("No space left on device", "/dev/shm is full; in a container raise it with --shm-size=1g"),
+)
+
+# Printed on every machine without a GPU, where they mean nothing.
+NO_GPU_NOISE = (
+    "CUDA driver version is insufficient",
+    "CudaDriverHelper has not been initialized",
+    "Failed to initialize NVML",
+    "DCGM unable to start",
 )
 
 
@@ -227,13 +238,13 @@ class Server:
         """What runs the detector, for people: ``OpenVINO 2026.4.1, BF16`` or ``TensorRT plan``."""
         marker = "nudenet_trt: "
         said = [line.split(marker, 1)[1] for line in list(self.log) if marker in line and line.startswith("I")]
-        return said[-1].strip("\"") if said else "TensorRT plan"
+        return said[-1].strip('"') if said else "TensorRT plan"
 
     def stub_pids(self, model: str) -> list[int]:
         """Process ids of the Python stubs that run `model`."""
         assert self.process is not None
         listing = subprocess.run(
-            ["ps", "-o", "pid=,args=", "-g", str(self.process.pid)], capture_output=True, text=True, check=False
+            ["ps", "-ww", "-o", "pid=,args=", "-g", str(self.process.pid)], capture_output=True, text=True, check=False
         ).stdout
         return [
             int(line.split()[0])
@@ -329,8 +340,10 @@ class Server:
         for sign, meaning in _EXPLANATIONS:
             if any(sign in line for line in lines):
                 return meaning
-        errors = [line for line in lines if line[:1] == "E" or "error" in line.lower()]
-        return "\n" + "\n".join((errors or lines)[-12:])
+        errors = [
+            line for line in lines if line.startswith(("E", "error:")) and not any(n in line for n in NO_GPU_NOISE)
+        ]
+        return "\n" + "\n".join(errors[-12:] or lines[:5])
 
 
 def get_json(server: Server, path: str) -> dict:

@@ -105,9 +105,9 @@ def test_effective_repository_changes_only_what_is_tuned(tmp_path):
 
 
 def test_unknown_names_are_refused_with_what_there_is(tmp_path):
-    with pytest.raises(repository.ConfigError, match="no configuration 'gpu'; there are: .*cpu"):
+    with pytest.raises(repository.ConfigError, match=r"no configuration 'gpu'; there are: .*cpu"):
         write_effective(tmp_path / "a", "gpu", Tuning())
-    with pytest.raises(repository.ConfigError, match="nudenet_trt has no parameter 'thread'; it has: .*threads"):
+    with pytest.raises(repository.ConfigError, match=r"nudenet_trt has no parameter 'thread'; it has: .*threads"):
         write_effective(tmp_path / "b", "cpu", Tuning(parameters={"nudenet_trt": {"thread": "1"}}))
 
 

@@ -100,8 +100,8 @@ def detect(candidates: np.ndarray, geometry: np.ndarray, settings: Settings) -> 
             return found
     rectangles = np.concatenate([found[:, :2], sizes], axis=1)
     # The threshold was applied above, with >=; OpenCV's is strict.
-    kept = np.asarray(cv2.dnn.NMSBoxes(rectangles, found[:, 5], 0.0, settings.iou_threshold), np.int64).ravel()
-    found = found[kept]
+    kept = cv2.dnn.NMSBoxes(rectangles, found[:, 5], 0.0, settings.iou_threshold)  # type: ignore[arg-type]
+    found = found[np.asarray(kept, np.int64)]
     if settings.classes is not None:
         found = found[np.isin(found[:, 4].astype(np.int64), list(settings.classes))]
     return found[: settings.max_detections]

@@ -1,0 +1,129 @@
+"""`tools/serve.py` as a person runs it, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from repository import ROOT
+from server import NO_GPU_NOISE, SHM, Options, Ports, Server, ServerError
+
+SERVE = [sys.executable, str(ROOT / "tools" / "serve.py")]
+
+
+def environment(ports: Ports) -> dict[str, str]:
+    return os.environ | {
+        "HTTP_PORT": str(ports.http),
+        "GRPC_PORT": str(ports.grpc),
+        "METRICS_PORT": str(ports.metrics),
+        "COLUMNS": "200",
+    }
+
+
+def running_below(folder: Path) -> list[str]:
+    """Command lines of processes that were started from scratch files in `folder`."""
+    listing = subprocess.run(["ps", "-ww", "-eo", "args="], capture_output=True, text=True, check=True).stdout
+    return [arguments for arguments in listing.splitlines() if str(folder) in arguments]
+
+
+def start(ports: Ports, scratch: Path) -> tuple[subprocess.Popen, str]:
+    """serve.py once it is ready, and what it has said until then."""
+    process = subprocess.Popen(
+        SERVE, env=environment(ports) | {"TMPDIR": str(scratch)}, stderr=subprocess.PIPE, text=True
+    )
+    said = ""
+    for line in process.stderr:
+        said += line
+        if "Ctrl-C stops it" in line:
+            break
+    return process, said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serves_until_told_to_stop_and_leaves_nothing(onnx_path, tmp_path, number):
+    ports = Ports.free()
+    before = set(SHM.iterdir())
+    process, said = start(ports, tmp_path)
+    assert f"http://127.0.0.1:{ports.http}" in said
+    assert f"127.0.0.1:{ports.grpc}" in said
+    assert f"http://127.0.0.1:{ports.metrics}/metrics" in said
+    assert "OpenVINO" in said
+    assert "insufficient" not in said  # no driver complaints on a machine without a GPU
+
+    assert len(running_below(tmp_path)) >= 4  # the server and its stubs
+    process.send_signal(number)
+    assert process.wait(30) == 0
+    assert running_below(tmp_path) == []
+    assert not [region for region in set(SHM.iterdir()) - before if "nudenet" in region.name and not region.is_dir()]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_launcher_takes_its_server_along(onnx_path, tmp_path):
+    process, _ = start(Ports.free(), tmp_path)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if not running_below(tmp_path):
+            return
+        time.sleep(0.2)
+    pytest.fail(f"still running: {running_below(tmp_path)}")
+
+
+def test_a_taken_port_is_named_with_its_variable(onnx_path):
+    ports = Ports.free()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", ports.grpc))
+        taken.listen()
+        result = subprocess.run(SERVE, env=environment(ports), capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1
+    assert f"port {ports.grpc} cannot be used" in result.stderr
+    assert "set GRPC_PORT to a free one" in result.stderr
+
+
+def test_an_unknown_configuration_lists_the_known_ones(onnx_path):
+    result = subprocess.run(
+        [*SERVE, "--config-name", "gpu"], env=environment(Ports.free()), capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 1
+    assert "no configuration 'gpu'; there are:" in result.stderr
+
+
+def test_too_little_shared_memory_is_said_before_the_start(onnx_path, monkeypatch):
+    full = os.statvfs_result((4096, 4096, 16384, 20, 20, *tuple(os.statvfs("/dev/shm"))[5:]))
+    monkeypatch.setattr(os, "statvfs", lambda path: full)
+    with pytest.raises(ServerError, match=r"/dev/shm has 0 MB free, 4 Python instances need 128 MB: .*--shm-size=1g"):
+        Server(Options(ports=Ports.free())).start()
+
+
+def test_a_missing_libpython_names_the_debian_package(onnx_path, monkeypatch):
+    monkeypatch.setattr("libpython.directory", lambda: None)
+    version = "{}.{}".format(*sys.version_info[:2])
+    with pytest.raises(ServerError, match=f"apt-get install libpython{version}"):
+        Server(Options(ports=Ports.free())).start()
+
+
+def test_the_plan_configuration_lacks_only_the_tensorrt_backend():
+    """Triton accepts everything in config.pbtxt; on this installation only the backend library is missing."""
+    server = Server(Options(ports=Ports.free(), config_name=""))
+    with pytest.raises(ServerError, match="no TensorRT backend; use --config-name cpu"):
+        server.start()
+    complaints = [
+        line
+        for line in server.log
+        if line[:1] in ("E", "F") and not any(noise in line for noise in NO_GPU_NOISE) and line.split(":")[0] != "Error"
+    ]
+    assert complaints
+    assert all("unable to find backend library for backend 'tensorrt'" in line for line in complaints)
+
+
+def test_a_server_that_dies_early_says_why(onnx_path):
+    server = Server(Options(ports=Ports.free(), arguments=("--no-such-option",)))
+    with pytest.raises(ServerError, match="no-such-option"):
+        server.start()
