@@ -6,16 +6,27 @@ Whatever can be refused is refused from the headers, before a pixel is allocated
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 import simplejpeg
 from PIL import Image
 
-SOS = b"\xff\xda"
 _ORIENTATION_TAG = 0x0112
-_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_SOS, _EOI, _APP1, _APP14 = 0xDA, 0xD9, 0xE1, 0xEE
+_PROGRESSIVE = 0xC2
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # DHT, JPG and DAC share the range
+# Arithmetic coding, lossless and hierarchical files: no browser shows them, and some cost seconds to decode.
+_DECODABLE = frozenset({0xC0, 0xC1, _PROGRESSIVE})
+_FILL = re.compile(rb"\xff+")
+_NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # neither stuffed nor restart: where entropy-coded data ends
+# A file may hold millions of empty segments; an honest one has a few, or hundreds with a large colour profile.
+_MAX_SEGMENTS = 2000
+# Decoding a multi-scan file costs about 1 ns a pixel and scan, 16 ns a byte and, for the coefficients that it keeps
+# in memory between scans (2 bytes a pixel and colour), 4 ns a pixel.
+_WORK_PER_BYTE = 16
+_WORK_PER_PIXEL = 4
 
 # First bytes of what people send by mistake.
 _SIGNATURES = (
@@ -50,9 +61,9 @@ class Limits:
 
     max_bytes: int = 20_000_000
     max_pixels: int = 50_000_000
-    # Progressive files repeat the whole picture in every scan: time grows with scans x pixels.
+    # Progressive files visit the whole picture in every scan: time grows with scans x pixels, and with the bytes.
     max_scans: int = 100
-    max_scan_pixels: int = 500_000_000
+    max_scan_work: int = 500_000_000
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,8 @@ class Header:
     orientation: int
     colorspace: str
     adobe: bool
+    file_bytes: int
+    first_scan: int  # byte offset of the first scan's marker
 
     @property
     def upright_size(self) -> tuple[int, int]:
@@ -105,7 +118,7 @@ def _orientation(exif: bytes) -> int:
 
 
 def read_header(data: bytes) -> Header:
-    """Walk the marker segments up to the first scan; no pixel is decoded.
+    """Walk the marker segments; no pixel is decoded.
 
     Args:
         data: a whole JPEG file.
@@ -117,47 +130,70 @@ def read_header(data: bytes) -> Header:
         raise JpegError("empty", "empty: 0 bytes where a JPEG file was expected")
     if data[:3] != b"\xff\xd8\xff":
         raise JpegError("not_jpeg", f"not a JPEG: this is {looks_like(data)}")
-    width = height = 0
-    components, progressive = 0, False
-    orientation, adobe, position, end = 1, False, 2, len(data)
-    while position + 4 <= end:
-        if data[position] != 0xFF:
+    width = height = components = frame = 0
+    orientation, adobe, position, end = 0, False, 2, len(data)
+    for _ in range(_MAX_SEGMENTS):
+        fill = _FILL.match(data, position)
+        if fill is None and position < end:
             raise JpegError("damaged", f"damaged JPEG: no marker at byte {position}")
+        position = fill.end() - 1 if fill else end
+        if position + 5 > end:
+            raise JpegError("truncated", f"truncated JPEG: {end} bytes end inside the headers")
         marker = data[position + 1]
-        if marker == 0xFF:  # fill byte
-            position += 1
-            continue
-        if marker == 0xDA:
+        if marker == _SOS:
             break
-        if marker == 0xD9:
+        if marker == _EOI:
             raise JpegError("damaged", "damaged JPEG: ends before its first scan")
         length = int.from_bytes(data[position + 2 : position + 4], "big")
-        if length < 2:
-            raise JpegError("damaged", f"damaged JPEG: segment of {length} bytes at byte {position}")
+        # Markers without a length (restart and the like) have no business here: decoders would read on differently.
+        if length < 2 or marker < 0xC0 or 0xD0 <= marker <= 0xD8:
+            raise JpegError("damaged", f"damaged JPEG: marker ff{marker:02x} of {length} bytes at byte {position}")
         payload = position + 4
         if marker in _SOF and length >= 8 and payload + 6 <= end:
             height = int.from_bytes(data[payload + 1 : payload + 3], "big")
             width = int.from_bytes(data[payload + 3 : payload + 5], "big")
-            components, progressive = data[payload + 5], marker in _PROGRESSIVE
-        elif marker == 0xE1 and data[payload : payload + 6] == b"Exif\0\0":
+            components, frame = data[payload + 5], marker
+        elif marker == _APP1 and not orientation and data[payload : payload + 6] == b"Exif\0\0":
             orientation = _orientation(data[payload : position + 2 + length])
-        elif marker == 0xEE and data[payload : payload + 5] == b"Adobe":
+        elif marker == _APP14 and data[payload : payload + 5] == b"Adobe":
             adobe = True
         position += 2 + length
     else:
-        raise JpegError("truncated", f"truncated JPEG: {end} bytes end inside the headers")
+        raise JpegError("damaged", f"damaged JPEG: more than {_MAX_SEGMENTS} segments before the first scan")
+    if frame and frame not in _DECODABLE:
+        raise JpegError(
+            "unsupported", f"unsupported kind of JPEG (frame marker ff{frame:02x}): send baseline or progressive"
+        )
     if not width or not height:
         raise JpegError("damaged", f"damaged JPEG: size {width}x{height}, no usable frame header")
     try:
-        _, _, colorspace, _ = simplejpeg.decode_jpeg_header(data)
+        seen_height, seen_width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError as error:
         raise JpegError("damaged", f"damaged JPEG: {error}") from error
-    scans = 1
-    if progressive or data[position + 4] != components:
-        # Entropy-coded bytes never hold 0xFFDA, so this count can only be too high, never too low.
-        # Other files have one scan with all components: libjpeg-turbo refuses a second one.
-        scans = data.count(SOS, position)
-    return Header(width, height, scans, orientation, colorspace, adobe)
+    if (seen_width, seen_height) != (width, height):  # the limits must hold for what the decoder sees
+        raise JpegError("damaged", f"damaged JPEG: {width}x{height} and {seen_width}x{seen_height} in one file")
+    # Other files have one scan with all components: libjpeg-turbo ends after it.
+    several = frame == _PROGRESSIVE or data[position + 4] != components
+    scans = _count_scans(data, position) if several else 1
+    return Header(width, height, scans, orientation or 1, colorspace, adobe, end, position)
+
+
+def _count_scans(data: bytes, position: int) -> int:
+    """Scans from the one at `position` to the end of the picture; gives up after `_MAX_SEGMENTS`."""
+    scans = 0
+    for _ in range(_MAX_SEGMENTS):
+        marker = data[position + 1]
+        scans += marker == _SOS
+        if marker == _EOI:
+            return scans
+        position += 2
+        if marker >= 0xC0:
+            position += int.from_bytes(data[position : position + 2], "big")
+        found = _NEXT_MARKER.search(data, position)
+        if found is None:
+            return scans
+        position = found.start()
+    return _MAX_SEGMENTS
 
 
 def check_limits(header: Header, limits: Limits) -> None:
@@ -170,13 +206,20 @@ def check_limits(header: Header, limits: Limits) -> None:
     if pixels > limits.max_pixels:
         raise JpegError(
             "too_many_pixels",
-            f"{header.width}x{header.height} is {pixels} pixels, the limit is {limits.max_pixels}; send a smaller picture",
+            f"{header.width}x{header.height} is {pixels} pixels, the limit is {limits.max_pixels}; "
+            "send a smaller picture",
         )
-    if header.scans > limits.max_scans or (header.scans > 1 and header.scans * pixels > limits.max_scan_pixels):
+    if header.scans > limits.max_scans:
+        raise JpegError(
+            "too_many_scans", f"{header.scans} scans, the limit is {limits.max_scans}; send a baseline JPEG"
+        )
+    work = (header.scans + _WORK_PER_PIXEL) * pixels + _WORK_PER_BYTE * header.file_bytes
+    if header.scans > 1 and work > limits.max_scan_work:
         raise JpegError(
             "too_many_scans",
-            f"{header.scans} scans of {pixels} pixels; the limits are {limits.max_scans} scans and "
-            f"{limits.max_scan_pixels} pixels over all scans; send a baseline JPEG",
+            f"{header.scans} scans of {header.width}x{header.height} pixels in {header.file_bytes} bytes cost {work} "
+            f"((scans + {_WORK_PER_PIXEL}) x pixels + {_WORK_PER_BYTE} x bytes), the limit is {limits.max_scan_work}; "
+            "send a baseline JPEG",
         )
 
 
@@ -220,7 +263,9 @@ def decode(data: bytes, header: Header, min_width: int, min_height: int, strict:
             data, "CMYK" if cmyk else "RGB", min_height=min_height, min_width=min_width, strict=strict
         )
     except ValueError as error:
-        raise JpegError("damaged", f"damaged or truncated JPEG: {error}") from error
+        if data.find(b"\xff\xd9", header.first_scan) < 0:
+            raise JpegError("truncated", f"truncated JPEG: its {len(data)} bytes have no end marker") from error
+        raise JpegError("damaged", f"damaged JPEG: {error}") from error
     if cmyk:
         pixels = _cmyk_to_rgb(pixels, header.adobe)
     return pixels if header.orientation == 1 else _upright(pixels, header.orientation)

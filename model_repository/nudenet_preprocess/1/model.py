@@ -21,7 +21,7 @@ class TritonPythonModel:
         _, height, width = pb_utils.get_output_config_by_name(config, "input")["dims"]
         value = {key: entry["string_value"] for key, entry in config["parameters"].items()}
         self.limits = jpeg.Limits(
-            int(value["max_bytes"]), int(value["max_pixels"]), int(value["max_scans"]), int(value["max_scan_pixels"])
+            int(value["max_bytes"]), int(value["max_pixels"]), int(value["max_scans"]), int(value["max_scan_work"])
         )
         self.strict = value["strict"] == "true"
         self.writer = letterbox.Writer(height, width)
