@@ -1,0 +1,95 @@
+"""Serve what the canary sees as Prometheus metrics: every scrape sends one picture through the whole ensemble.
+
+Triton's own metrics look healthy while a dead Python process leaves every request unanswered.
+The picture is sent by healthcheck.py in a process of its own, so that a hanging client cannot hang the exporter.
+"""
+
+from __future__ import annotations
+
+import http.client
+import http.server
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+HEALTHCHECK = Path(__file__).with_name("healthcheck.py")
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def canary_succeeds(grpc_url: str, timeout: float) -> bool:
+    """Whether the canary picture got its proper answer within `timeout` seconds."""
+    command = [sys.executable, str(HEALTHCHECK), "--url", grpc_url]
+    try:
+        return subprocess.run(command, capture_output=True, timeout=timeout, check=False).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def is_ready(http_url: str, timeout: float) -> bool:
+    """Whether Triton says that it and its models are ready."""
+    connection = http.client.HTTPConnection(http_url, timeout=timeout)
+    try:
+        connection.request("GET", "/v2/health/ready")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def exposition(grpc_url: str, ready: bool, success: bool) -> str:
+    """The two gauges in Prometheus's text format."""
+    return (
+        "# HELP nudenet_ready Whether the server says that all models are ready\n"
+        "# TYPE nudenet_ready gauge\n"
+        f'nudenet_ready{{target="{grpc_url}"}} {int(ready)}\n'
+        "# HELP nudenet_canary_success Whether the canary picture got its proper answer\n"
+        "# TYPE nudenet_canary_success gauge\n"
+        f'nudenet_canary_success{{target="{grpc_url}"}} {int(success)}\n'
+    )
+
+
+def make_handler(grpc_url: str, http_url: str, timeout: float) -> type[http.server.BaseHTTPRequestHandler]:
+    """A handler for GET /metrics; one canary at a time, however many ask."""
+    one_at_a_time = threading.Lock()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path != "/metrics":
+                self.send_error(404)
+                return
+            with one_at_a_time:
+                text = exposition(grpc_url, is_ready(http_url, timeout), canary_succeeds(grpc_url, timeout))
+            body = text.encode()
+            self.send_response(200)
+            self.send_header("Content-Type", CONTENT_TYPE)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Prometheus's own scrape metrics say as much."""
+
+    return Handler
+
+
+def main(
+    grpc_url: Annotated[str, typer.Option(help="HOST:PORT of the server's gRPC")] = "127.0.0.1:8001",
+    http_url: Annotated[str, typer.Option(help="HOST:PORT of the server's HTTP")] = "127.0.0.1:8000",
+    listen: Annotated[str, typer.Option(help="address to serve /metrics on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="port to serve /metrics on")] = 9402,
+    timeout: Annotated[
+        float, typer.Option(help="seconds the canary may take; below Prometheus's scrape timeout")
+    ] = 8.0,
+) -> None:
+    """Export nudenet_ready and nudenet_canary_success for one server until stopped."""
+    with http.server.ThreadingHTTPServer((listen, port), make_handler(grpc_url, http_url, timeout)) as exporter:
+        exporter.serve_forever()
+
+
+if __name__ == "__main__":
+    typer.run(main)
