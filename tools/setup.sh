@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Set-up: a virtual environment with the pinned requirements, and the one system library Triton's Python backend needs.
 # Usage: PYTHON=python3.11 tools/setup.sh .venv
+#        tools/setup.sh --test-tools    the programs that only the tests start: Prometheus, nginx, kubectl, docker-compose
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${1:-.venv}
@@ -19,12 +20,23 @@ esac
 need_package() {
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "setup: installing $1"
-    { apt-get install -y -qq "$1" || { apt-get update -qq && apt-get install -y -qq "$1"; }; } >/dev/null 2>&1 ||
+    { apt-get install -y -qq --no-install-recommends "$1" ||
+      { apt-get update -qq && apt-get install -y -qq --no-install-recommends "$1"; }; } >/dev/null 2>&1 ||
       fail "could not install the system package $1; install it and run this again"
   else
     fail "the system package $1 is missing ($2); install it (Debian, Ubuntu: sudo apt-get install $1) and run this again"
   fi
 }
+
+if [ "$venv" = --test-tools ]; then
+  export PATH="$PATH:/usr/sbin"
+  command -v promtool >/dev/null || need_package prometheus "the tests start it"
+  command -v nginx >/dev/null || need_package nginx-light "the tests start it as a gRPC proxy"
+  command -v kubectl >/dev/null || need_package kubernetes-client "the tests render deploy/kubernetes with kubectl kustomize"
+  docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null ||
+    need_package docker-compose "the tests check deploy/compose.yaml with it"
+  exit
+fi
 
 "$python" -c 'import ensurepip, venv' 2>/dev/null || need_package "python$version-venv" "to create $venv"
 "$python" tools/libpython.py >/dev/null || need_package "libpython$version" "Triton's Python backend embeds libpython$version.so.1.0"
