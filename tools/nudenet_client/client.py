@@ -46,7 +46,7 @@ class Client:
         check_settings(deadline, retries, concurrency)
         self._deadline, self._retries, self._concurrency = deadline, retries, concurrency
         self._transport: Transport = (
-            HttpTransport(url, tls, deadline) if protocol == "http" else GrpcTransport(url, tls, round_robin)
+            HttpTransport(url, tls) if protocol == "http" else GrpcTransport(url, tls, round_robin)
         )
 
     def __enter__(self) -> Client:

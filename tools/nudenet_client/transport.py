@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import http.client
+import json
 import ssl
 import threading
 from collections.abc import Sequence
@@ -54,13 +57,23 @@ def grpc_options(tls: Tls | None, round_robin: bool) -> dict[str, Any]:
     """Keyword arguments of tritonclient's gRPC clients, blocking and asyncio."""
     options: dict[str, Any] = {"channel_args": channel_arguments(round_robin)}
     if tls is not None:
+        check_files(tls)
         options["ssl"] = True
         for name in ("root_certificates", "private_key", "certificate_chain"):
             path = getattr(tls, name)
             options[name] = None if path is None else str(path)
-            if path is not None and not Path(path).is_file():
-                raise ClientError(f"{name}: there is no file {path}")
     return options
+
+
+def check_files(tls: Tls) -> None:
+    """Refuse files that are not there, which gRPC would report as something else.
+
+    Raises:
+        ClientError: names the missing file.
+    """
+    for name, path in dataclasses.asdict(tls).items():
+        if path is not None and not Path(path).is_file():
+            raise ClientError(f"{name}: there is no file {path}")
 
 
 def grpc_call(files: Sequence[bytes], parameters: Parameters, seconds: float) -> dict[str, Any]:
@@ -97,42 +110,78 @@ class GrpcTransport:
 
 
 class HttpTransport:
-    """Over HTTP with Triton's binary extension. tritonclient's HTTP client belongs to one thread: one each."""
+    """Over HTTP with Triton's binary extension; one kept connection per thread.
 
-    def __init__(self, url: str, tls: Tls | None = None, deadline: float = 30.0) -> None:
-        from tritonclient import http as triton_http
+    tritonclient makes and reads the bodies. Its own HTTP client belongs to one thread, ends noisily with it and
+    has no deadline per request.
+    """
 
-        self._module = triton_http
+    def __init__(self, url: str, tls: Tls | None = None) -> None:
+        from tritonclient import http as triton_http  # brings gevent along
+
+        self._triton = triton_http
         self._url = url
-        self._options: dict[str, Any] = {"connection_timeout": deadline, "network_timeout": deadline}
+        self._context: ssl.SSLContext | None = None
         if tls is not None:
-            context = ssl.create_default_context(cafile=tls.root_certificates)
+            check_files(tls)
+            self._context = ssl.create_default_context(cafile=tls.root_certificates)
             if tls.certificate_chain is not None:
-                context.load_cert_chain(tls.certificate_chain, tls.private_key)
-            self._options |= {"ssl": True, "ssl_context_factory": lambda: context}
+                self._context.load_cert_chain(tls.certificate_chain, tls.private_key)
         self._local = threading.local()
 
     def infer(self, files: Sequence[bytes], parameters: Parameters, seconds: float) -> list[Detections]:
-        client = getattr(self._local, "client", None)
-        if client is None:
-            client = self._local.client = self._module.InferenceServerClient(self._url, **self._options)
-        inputs, outputs = request.tensors(self._module, files)
+        inputs, outputs = request.tensors(self._triton, files)
+        body, json_length = self._triton.InferenceServerClient.generate_request_body(
+            inputs,
+            outputs,
+            priority=parameters.priority,
+            timeout=int(seconds * 1e6),
+            parameters=parameters.to_triton(),
+        )
+        connection = self._connection(seconds)
         try:
-            result = client.infer(
-                request.MODEL,
-                inputs,
-                outputs=outputs,
-                parameters=parameters.to_triton(),
-                priority=parameters.priority,
-                timeout=int(seconds * 1e6),
-            )
-        except InferenceServerException as error:
-            raise from_triton(error, self._url) from error
+            headers = {"Inference-Header-Content-Length": str(json_length)}
+            connection.request("POST", f"/v2/models/{request.MODEL}/infer", body, headers)
+            response = connection.getresponse()
+            answer = response.read()
         except TimeoutError as error:
+            self._forget(connection)
             raise DeadlineExceeded(f"{self._url}: no answer within the deadline") from error
-        except OSError as error:
-            raise ServerUnavailable(f"{self._url}: {error.strerror or error}") from error
+        except (OSError, http.client.HTTPException) as error:
+            self._forget(connection)
+            reason = getattr(error, "strerror", None) or repr(error)
+            raise ServerUnavailable(f"{self._url}: {reason}") from error
+        if response.status != 200:
+            raise from_triton(InferenceServerException(_reason(answer), str(response.status)), self._url)
+        result = self._triton.InferenceServerClient.parse_response_body(
+            answer, header_length=int(response.headers["Inference-Header-Content-Length"])
+        )
         return request.detections(result, files)
 
+    def _connection(self, seconds: float) -> http.client.HTTPConnection:
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            if self._context is None:
+                connection = http.client.HTTPConnection(self._url)
+            else:
+                connection = http.client.HTTPSConnection(self._url, context=self._context)
+            self._local.connection = connection
+        connection.timeout = seconds  # for connecting
+        if connection.sock is not None:
+            connection.sock.settimeout(seconds)
+        return connection
+
+    def _forget(self, connection: http.client.HTTPConnection) -> None:
+        connection.close()
+        self._local.connection = None
+
     def close(self) -> None:
-        self._local = threading.local()  # the connections close with their clients
+        self._local = threading.local()  # a connection closes with the last reference to it
+
+
+def _reason(body: bytes) -> str:
+    """The error of an HTTP answer, which is JSON when it comes from Triton and anything from a proxy."""
+    try:
+        return str(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError):
+        return body[:200].decode(errors="replace").strip() or "no reason given"

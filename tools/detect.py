@@ -1,0 +1,227 @@
+#!/usr/bin/env python3
+"""Send pictures to a running server and show what it finds; draw or censor it if asked to."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import drawing
+import nudenet_client
+import picture_files
+import repository
+import typer
+from nudenet_client import ClientError, Detections, Parameters
+from nudenet_client.pictures import upright_pixels
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+SHOW_PROGRESS_FROM = 16  # pictures
+
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def split_labels(text: str, option: str) -> list[str]:
+    """Label names out of a comma-separated option.
+
+    Raises:
+        typer.BadParameter: a name that the model does not know.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in repository.labels()]
+    if unknown or not names:
+        raise typer.BadParameter(
+            f"no label {unknown[0] if unknown else text!r}; there are: {', '.join(repository.labels())}",
+            param_hint=option,
+        )
+    return names
+
+
+class Run:
+    """One run over all pictures: keeps the files just sent until their answers are there."""
+
+    def __init__(self, sources: list[picture_files.Source]) -> None:
+        self.sources = sources
+        self.failures = 0
+        self._sent: dict[int, bytes] = {}
+
+    def files(self, keep: bool) -> Iterator[bytes | str]:
+        """The pictures as the client takes them; with `keep`, `sent` has them until asked."""
+        for i, source in enumerate(self.sources):
+            try:
+                data = source.read()
+            except nudenet_client.PictureError:
+                yield source.name  # the client meets the same error and reports it in its place
+                continue
+            if keep:
+                self._sent[i] = data
+            yield data
+
+    def sent(self, index: int) -> bytes:
+        """The bytes that were sent for one picture; once."""
+        return self._sent.pop(index, b"")
+
+    def fail(self, source: picture_files.Source, reason: str) -> None:
+        """Tell the user that one picture failed."""
+        self.failures += 1
+        errors.print(f"{source.name}: {reason}", style="red", markup=False)
+
+
+class Report:
+    """What goes to standard output: a table at the end, or a line of JSON at once."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._json = as_json
+        self._table = Table(box=box.SIMPLE_HEAD)
+        self._table.add_column("picture", overflow="fold")
+        self._table.add_column("size", justify="right")
+        self._table.add_column("label")
+        self._table.add_column("confidence", justify="right")
+        self._table.add_column("x1, y1, x2, y2", justify="right")
+
+    def add(self, name: str, found: Detections) -> None:
+        if self._json:
+            print(found.to_json(name), flush=True)
+            return
+        if found.error is not None:
+            return
+        picture, size = name, f"{found.width}x{found.height}"
+        for d in found:
+            self._table.add_row(picture, size, d.label, f"{d.confidence:.3f}", ", ".join(f"{v:.0f}" for v in d.box))
+            picture = size = ""
+        if not found:
+            self._table.add_row(picture, size, "nothing found", "", "", style="dim")
+
+    def close(self) -> None:
+        if not self._json and self._table.row_count:
+            # Into a file or a pipe nothing is folded for a window that is not there.
+            Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(self._table)
+
+
+class Drawings:
+    """The pictures that a run writes: annotated, censored, both or none."""
+
+    def __init__(
+        self,
+        sources: list[picture_files.Source],
+        annotate: Path | None,
+        censor: Path | None,
+        hidden: list[str],
+        style: drawing.Style,
+    ) -> None:
+        self._annotated = picture_files.Writer(annotate, sources) if annotate else None
+        self._censored = picture_files.Writer(censor, sources) if censor else None
+        self._hidden, self._style = hidden, style
+
+    @property
+    def wanted(self) -> bool:
+        return self._annotated is not None or self._censored is not None
+
+    def write(self, source: picture_files.Source, data: bytes, found: Detections, shown: Detections) -> None:
+        """Write one picture; `shown` is the part of `found` that the user asked to see.
+
+        Raises:
+            picture_files.OutputError: it must not or cannot be written.
+            nudenet_client.PictureError: Pillow cannot decode `data`.
+        """
+        if self._annotated is not None:
+            pixels = upright_pixels(data)
+            drawing.annotate(pixels, shown)
+            self._annotated.write(source, pixels, data)
+        if self._censored is not None:
+            pixels = upright_pixels(data)
+            drawing.censor(pixels, found.only(self._hidden), self._style)
+            self._censored.write(source, pixels, data)
+
+
+def detect(
+    pictures: Annotated[list[str], typer.Argument(help="Picture files, folders, or - for standard input.")],
+    url: Annotated[str, typer.Option(help="Host and port; default: 127.0.0.1 and GRPC_PORT or HTTP_PORT.")] = "",
+    http: Annotated[bool, typer.Option("--http", help="HTTP instead of gRPC.")] = False,
+    grpc_port: Annotated[int, typer.Option(envvar="GRPC_PORT", hidden=True)] = 8001,
+    http_port: Annotated[int, typer.Option(envvar="HTTP_PORT", hidden=True)] = 8000,
+    tls: Annotated[bool, typer.Option("--tls", help="Encrypt, trusting the system's certificates.")] = False,
+    ca: Annotated[Path | None, typer.Option(help="Encrypt, trusting this PEM file.")] = None,
+    confidence_threshold: Annotated[float | None, typer.Option(help="Least confidence, 0 to 1.")] = None,
+    iou_threshold: Annotated[float | None, typer.Option(help="Overlap above which the weaker box goes.")] = None,
+    max_detections: Annotated[int | None, typer.Option(help="Per picture, best first.")] = None,
+    classes: Annotated[str, typer.Option(help="Labels to keep, comma-separated.")] = "",
+    priority: Annotated[int, typer.Option(min=0, help="1 is most urgent; 0: the server's default.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, max=nudenet_client.MAX_BATCH, help="Pictures a request.")] = 8,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 4,
+    deadline: Annotated[float, typer.Option(min=0.001, help="Seconds a request may take.")] = 30.0,
+    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON a picture.")] = False,
+    annotate: Annotated[Path | None, typer.Option(help="Write pictures with boxes and names here.")] = None,
+    censor: Annotated[Path | None, typer.Option(help="Write censored pictures here, without their EXIF.")] = None,
+    censor_classes: Annotated[str, typer.Option(help="Labels to censor, comma-separated.")] = ",".join(
+        drawing.CENSORED_BY_DEFAULT
+    ),
+    style: Annotated[drawing.Style, typer.Option(help="How to censor.")] = drawing.Style.blur,
+) -> None:
+    """Detect in pictures. Exit status 1 if any of them failed; the others are answered all the same."""
+    shown = split_labels(classes, "--classes") if classes else None
+    hidden = split_labels(censor_classes, "--censor-classes")
+    try:
+        run = Run(picture_files.find(pictures))
+    except FileNotFoundError as error:
+        errors.print(str(error), style="red", markup=False)
+        raise typer.Exit(1) from error
+    parameters = Parameters(
+        confidence_threshold,
+        iou_threshold,
+        max_detections,
+        # What is to be censored must be found, shown or not.
+        None if shown is None else sorted({*shown, *(hidden if censor else [])}),
+        priority,
+    )
+    drawings = Drawings(run.sources, annotate, censor, hidden, style)
+    report = Report(as_json)
+    columns = (TextColumn("detecting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    progress = Progress(*columns, console=errors, transient=True)
+    progress.disable = len(run.sources) < SHOW_PROGRESS_FROM or not errors.is_terminal
+    task = progress.add_task("", total=len(run.sources))
+    answered = 0
+    try:
+        with (
+            progress,
+            nudenet_client.Client(
+                url or f"127.0.0.1:{http_port if http else grpc_port}",
+                protocol="http" if http else "grpc",
+                deadline=deadline,
+                concurrency=concurrency,
+                tls=nudenet_client.Tls(ca) if tls or ca else None,
+            ) as client,
+        ):
+            answers = client.detect_many(
+                run.files(drawings.wanted), parameters, batch_size=batch_size, on_error="report"
+            )
+            for index, (source, found) in enumerate(zip(run.sources, answers, strict=True)):
+                data = run.sent(index)
+                visible = found if shown is None else found.only(shown)
+                report.add(source.name, visible)
+                if found.error is not None:
+                    run.fail(source, found.error)
+                elif drawings.wanted:
+                    try:
+                        drawings.write(source, data, found, visible)
+                    except (picture_files.OutputError, nudenet_client.PictureError) as error:
+                        run.fail(source, str(error))
+                answered += 1
+                progress.advance(task)
+    except nudenet_client.ServerUnavailable as error:
+        errors.print(f"{error}\nis the server running? make serve", style="red", markup=False)
+    except ClientError as error:
+        errors.print(str(error), style="red", markup=False)
+    report.close()
+    if run.failures or answered < len(run.sources):
+        if answered < len(run.sources):
+            errors.print(f"{len(run.sources) - answered} of {len(run.sources)} pictures not answered", style="red")
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(detect)
