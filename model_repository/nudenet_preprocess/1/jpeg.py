@@ -7,13 +7,13 @@ Whatever can be refused is refused from the headers, before a pixel is allocated
 from __future__ import annotations
 
 import re
+import struct
 from dataclasses import dataclass
 
 import numpy as np
 import simplejpeg
-from PIL import Image
 
-_ORIENTATION_TAG = 0x0112
+_ORIENTATION_TAG, _SHORT = 0x0112, 3
 _SOS, _EOI, _APP1, _APP14 = 0xDA, 0xD9, 0xE1, 0xEE
 _PROGRESSIVE = 0xC2
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # DHT, JPG and DAC share the range
@@ -21,6 +21,7 @@ _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # DHT, JPG and DAC sha
 _DECODABLE = frozenset({0xC0, 0xC1, _PROGRESSIVE})
 _FILL = re.compile(rb"\xff+")
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # neither stuffed nor restart: where entropy-coded data ends
+_MAX_SIDE = 65500  # libjpeg's JPEG_MAX_DIMENSION
 # A file may hold millions of empty segments; an honest one has a few, or hundreds with a large colour profile.
 _MAX_SEGMENTS = 2000
 # Decoding a multi-scan file costs about 1 ns a pixel and scan, 16 ns a byte and, for the coefficients that it keeps
@@ -39,6 +40,7 @@ _SIGNATURES = (
     (b"\x1f\x8b", "gzip-compressed data"),
     (b"PK\x03\x04", "a ZIP archive"),
     (b"/9j/", "base64 text of a JPEG; send the decoded bytes"),
+    (b"iVBORw0KGgo", "base64 text of a PNG; send a JPEG's bytes"),
     (b"data:image", "a data: URL; send the decoded bytes"),
     (b"\xff\x4f\xff\x51", "a JPEG 2000 picture"),
     (b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 picture"),
@@ -106,15 +108,21 @@ def looks_like(data: bytes) -> str:
     return f"data that starts with {data[:8].hex(' ')}"
 
 
-def _orientation(exif: bytes) -> int:
-    """EXIF orientation 1..8 out of an APP1 payload; 1 where it is absent or unreadable."""
-    reader = Image.Exif()
-    try:
-        reader.load(exif)
-        value = reader.get(_ORIENTATION_TAG, 1)
-    except Exception:  # Pillow raises many kinds on hostile EXIF; viewers then show the picture as stored
+def _orientation(tiff: bytes) -> int:
+    """EXIF orientation 1..8 out of the TIFF block of an APP1 payload; 1 where it is absent or unreadable."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
+    if order is None:
         return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+    try:
+        (directory,) = struct.unpack_from(order + "I", tiff, 4)
+        (entries,) = struct.unpack_from(order + "H", tiff, directory)
+        for entry in range(entries):
+            tag, kind, _, value = struct.unpack_from(order + "HHIH", tiff, directory + 2 + 12 * entry)
+            if tag == _ORIENTATION_TAG:
+                return value if kind == _SHORT and 1 <= value <= 8 else 1
+    except struct.error:  # the list runs past its end; viewers then show the picture as stored
+        pass
+    return 1
 
 
 def read_header(data: bytes) -> Header:
@@ -147,14 +155,14 @@ def read_header(data: bytes) -> Header:
         length = int.from_bytes(data[position + 2 : position + 4], "big")
         # Markers without a length (restart and the like) have no business here: decoders would read on differently.
         if length < 2 or marker < 0xC0 or 0xD0 <= marker <= 0xD8:
-            raise JpegError("damaged", f"damaged JPEG: marker ff{marker:02x} of {length} bytes at byte {position}")
+            raise JpegError("damaged", f"damaged JPEG: marker ff{marker:02x} with length {length} at byte {position}")
         payload = position + 4
         if marker in _SOF and length >= 8 and payload + 6 <= end:
             height = int.from_bytes(data[payload + 1 : payload + 3], "big")
             width = int.from_bytes(data[payload + 3 : payload + 5], "big")
             components, frame = data[payload + 5], marker
         elif marker == _APP1 and not orientation and data[payload : payload + 6] == b"Exif\0\0":
-            orientation = _orientation(data[payload : position + 2 + length])
+            orientation = _orientation(data[payload + 6 : position + 2 + length])
         elif marker == _APP14 and data[payload : payload + 5] == b"Adobe":
             adobe = True
         position += 2 + length
@@ -166,6 +174,8 @@ def read_header(data: bytes) -> Header:
         )
     if not width or not height:
         raise JpegError("damaged", f"damaged JPEG: size {width}x{height}, no usable frame header")
+    if max(width, height) > _MAX_SIDE:
+        raise JpegError("too_many_pixels", f"{width}x{height}: JPEG decoders stop at {_MAX_SIDE} pixels a side")
     try:
         seen_height, seen_width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError as error:
