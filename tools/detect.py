@@ -22,6 +22,7 @@ from rich.table import Table
 
 SHOW_PROGRESS_FROM = 16  # pictures
 
+app = typer.Typer(add_completion=False)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -138,6 +139,7 @@ class Drawings:
             self._censored.write(source, pixels, data)
 
 
+@app.command()
 def detect(
     pictures: Annotated[list[str], typer.Argument(help="Picture files, folders, or - for standard input.")],
     url: Annotated[str, typer.Option(help="Host and port; default: 127.0.0.1 and GRPC_PORT or HTTP_PORT.")] = "",
@@ -224,4 +226,4 @@ def detect(
 
 
 if __name__ == "__main__":
-    typer.run(detect)
+    app()

@@ -1,0 +1,173 @@
+"""tools/detect.py against the real server, as a person runs it."""
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+
+import detect
+import numpy as np
+import pytest
+from nudenet_client import Client
+from PIL import Image
+from repository import ROOT
+from typer.testing import CliRunner
+
+ORIENTATION, CAMERA_MAKER = 0x0112, 0x010F
+
+
+@pytest.fixture
+def run(server, monkeypatch):
+    """Runs detect.py with arguments; ports come from the environment, as with `make serve`."""
+    monkeypatch.setenv("GRPC_PORT", str(server.ports.grpc))
+    monkeypatch.setenv("HTTP_PORT", str(server.ports.http))
+
+    def call(*arguments, stdin=b""):
+        return CliRunner().invoke(detect.app, [str(argument) for argument in arguments], input=stdin)
+
+    return call
+
+
+@pytest.fixture
+def folder(tmp_path, astronaut):
+    """Two good pictures, one of them below, a file that is no picture by name and one by content."""
+    (tmp_path / "in" / "below").mkdir(parents=True)
+    (tmp_path / "in" / "a.jpg").write_bytes(astronaut)
+    (tmp_path / "in" / "below" / "a.jpg").write_bytes(astronaut)
+    (tmp_path / "in" / "notes.txt").write_text("not for us")
+    (tmp_path / "in" / "broken.jpg").write_text("hello")
+    return tmp_path / "in"
+
+
+def turned(picture):
+    """The JPEG stored on its side with the EXIF orientation that undoes it, and the camera's name."""
+    exif, out = Image.Exif(), io.BytesIO()
+    exif[ORIENTATION], exif[CAMERA_MAKER] = 6, "ACME"
+    with Image.open(io.BytesIO(picture)) as opened:
+        opened.rotate(90, expand=True).save(out, "JPEG", exif=exif, quality=95)
+    return out.getvalue()
+
+
+def lines(result):
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_a_table_for_people(run, folder):
+    result = run(folder / "a.jpg")
+    assert result.exit_code == 0
+    assert "1280x720" in result.stdout
+    assert "FACE_FEMALE" in result.stdout
+
+
+def test_as_a_program_from_standard_input(server, astronaut):
+    command = [sys.executable, ROOT / "tools" / "detect.py", "-", "--json", "--url", server.grpc_url]
+    result = subprocess.run(command, input=astronaut, capture_output=True, check=True)
+    (answer,) = [json.loads(line) for line in result.stdout.splitlines()]
+    assert answer["image"] == "-"
+    assert [found["label"] for found in answer["detections"]] == ["FACE_FEMALE"]
+
+
+@pytest.mark.parametrize("protocol", [[], ["--http"]], ids=["grpc", "http"])
+def test_bad_files_get_a_line_each_and_the_others_an_answer(run, folder, protocol):
+    result = run(folder, "/no/such.jpg", "--json", *protocol)
+    assert result.exit_code == 1
+    answers = {answer["image"]: answer for answer in lines(result)}
+    assert [list(answers[str(folder / name)]) for name in ("a.jpg", "below/a.jpg")] == [
+        ["image", "width", "height", "detections"]
+    ] * 2
+    assert "not a JPEG" in answers[str(folder / "broken.jpg")]["error"]
+    reasons = result.stderr.splitlines()
+    assert len(reasons) == 2
+    assert str(folder / "broken.jpg") in reasons[0]
+    assert "/no/such.jpg: cannot be read: No such file" in reasons[1]
+
+
+def test_options_reach_the_server(run, folder):
+    picture = folder / "a.jpg"
+    assert lines(run(picture, "--json", "--confidence-threshold", 0.999))[0]["detections"] == []
+    many = lines(run(picture, "--json", "--confidence-threshold", 0.01, "--iou-threshold", 1))[0]["detections"]
+    some = ["--confidence-threshold", 0.01, "--iou-threshold", 1, "--max-detections", 2]
+    assert lines(run(picture, "--json", *some))[0]["detections"] == many[:2]
+    assert lines(run(picture, "--json", "--classes", "FACE_MALE"))[0]["detections"] == []
+
+
+def test_what_cannot_work_says_why(run, folder):
+    refused = run(folder / "a.jpg", "--confidence-threshold", 3)
+    assert refused.exit_code == 1
+    assert "confidence_threshold must be in [0,1], got 3" in refused.stderr
+    unknown = run(folder / "a.jpg", "--censor-classes", "FACE")
+    assert unknown.exit_code == 2
+    assert "'FACE'" in unknown.stderr
+    assert "FACE_MALE" in unknown.stderr
+    (folder / "empty").mkdir()
+    assert "no pictures there" in run(folder / "empty").stderr
+    nobody = run(folder / "a.jpg", "--url", "127.0.0.1:1", "--deadline", 0.1)
+    assert nobody.exit_code == 1
+    assert "make serve" in nobody.stderr
+
+
+@pytest.mark.parametrize("style", ["blur", "pixelate", "fill"])
+def test_what_is_censored_is_not_found_again(run, server, tmp_path, astronaut, style):
+    (tmp_path / "a.jpg").write_bytes(turned(astronaut))
+    out = tmp_path / "out"
+    found = run(tmp_path / "a.jpg", "--json", "--censor", out, "--censor-classes", "FACE_FEMALE", "--style", style)
+    assert found.exit_code == 0
+    (face,) = lines(found)[0]["detections"]
+    with Image.open(out / "a.jpg") as picture:
+        assert picture.size == (1280, 720)  # upright
+        assert not picture.getexif()
+        censored = np.asarray(picture).astype(int)
+    with Image.open(io.BytesIO(astronaut)) as picture:
+        difference = np.abs(censored - np.asarray(picture))
+    x1, y1, x2, y2 = (round(value) for value in face["box"])
+    assert difference[y1:y2, x1:x2].mean() > 10
+    difference[y1 - 16 : y2 + 16, x1 - 16 : x2 + 16] = 0  # JPEG blocks share what lies at the border
+    assert difference.mean() < 4  # two further encodings at quality 95
+    with Client(server.grpc_url) as client:
+        assert "FACE_FEMALE" not in client.detect(out / "a.jpg").labels
+
+
+def test_pictures_without_anything_to_censor_are_there_too_but_failed_ones_are_not(run, folder, tmp_path):
+    result = run(folder, "--censor", tmp_path / "out")  # a face is not among the classes censored by default
+    assert result.exit_code == 1
+    written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert written == {"a.jpg", "below/a.jpg"}
+
+
+def test_censoring_does_not_depend_on_what_is_shown(run, folder, tmp_path):
+    options = ["--classes", "FACE_MALE", "--censor-classes", "FACE_FEMALE", "--style", "fill", "--json"]
+    result = run(folder / "a.jpg", "--censor", tmp_path / "out", *options)
+    assert lines(result)[0]["detections"] == []
+    with Image.open(tmp_path / "out" / "a.jpg") as picture:
+        assert max(picture.getpixel((550, 280))) < 10  # the middle of the face
+
+
+def test_boxes_are_drawn(run, folder, tmp_path):
+    run(folder / "a.jpg", folder / "below" / "a.jpg", "--annotate", tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a-2.jpg", "a.jpg"]
+    with Image.open(tmp_path / "out" / "a.jpg") as drawn, Image.open(folder / "a.jpg") as original:
+        difference = np.abs(np.asarray(drawn).astype(int) - np.asarray(original)).max(axis=2)
+    assert (difference[200:350, 425:435] > 40).any(axis=1).all()  # the left side of the box
+    assert difference[500:].max() < 60  # and nothing far from it
+
+
+@pytest.mark.parametrize("option", ["--annotate", "--censor"])
+def test_originals_stay(run, folder, tmp_path, astronaut, option):
+    result = run(folder / "a.jpg", option, folder)
+    assert result.exit_code == 1
+    assert "is an original and stays as it is" in result.stderr
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / "a.jpg").symlink_to(folder / "a.jpg")
+    run(folder / "below" / "a.jpg", option, tmp_path / "link")  # the link is replaced, not followed
+    assert (folder / "a.jpg").read_bytes() == astronaut
+    assert not (tmp_path / "link" / "a.jpg").is_symlink()
+
+
+def test_answers_keep_the_order_of_the_pictures(run, folder, tmp_path):
+    for i in range(20):
+        shutil.copyfile(folder / "a.jpg", tmp_path / f"{i:02}.jpg")
+    result = run(*sorted(tmp_path.glob("*.jpg")), "--json", "--batch-size", 3, "--concurrency", 2)
+    answers = lines(result)
+    assert [answer["image"] for answer in answers] == [str(tmp_path / f"{i:02}.jpg") for i in range(20)]
+    assert len({json.dumps(answer["detections"]) for answer in answers}) == 1
