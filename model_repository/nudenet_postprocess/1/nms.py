@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from reprlib import repr as quoted  # shortened: gRPC drops errors of more than 8 kB
 
 import cv2
 import numpy as np
@@ -27,11 +28,11 @@ class Settings:
 
 def _number(name: str, value: object, low: float, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise ParameterError(f"{name} must be a number in [{low:g},{high:g}], got {value!r}")
+        raise ParameterError(f"{name} must be a number in [{low:g},{high:g}], got {quoted(value)}")
     try:
         number = float(value)
     except ValueError:
-        raise ParameterError(f"{name} must be a number in [{low:g},{high:g}], got {value!r}") from None
+        raise ParameterError(f"{name} must be a number in [{low:g},{high:g}], got {quoted(value)}") from None
     if not low <= number <= high:
         raise ParameterError(f"{name} must be in [{low:g},{high:g}], got {number:g}")
     return number
@@ -64,13 +65,13 @@ def parse_settings(
             unknown = [label for label in wanted if label not in labels]
             if unknown or not wanted:
                 raise ParameterError(
-                    f"classes must be comma-separated label names, got {unknown[0] if unknown else value!r}; "
+                    f"classes must be comma-separated label names, got {quoted(unknown[0] if unknown else value)}; "
                     f"known: {', '.join(labels)}"
                 )
             values[name] = frozenset(labels.index(label) for label in wanted)
         elif name not in elsewhere:
             known = ("confidence_threshold", "iou_threshold", "max_detections", "classes", *elsewhere)
-            raise ParameterError(f"unknown parameter {name!r}; known: {', '.join(known)}")
+            raise ParameterError(f"unknown parameter {quoted(name)}; known: {', '.join(known)}")
     return Settings(**values)
 
 

@@ -2,6 +2,7 @@
 
 import gc
 import json
+from reprlib import repr as quoted  # shortened: gRPC drops errors of more than 8 kB
 
 import cv2
 import jpeg
@@ -73,7 +74,7 @@ def _on_error(request):
     parameters = json.loads(request.parameters() or "{}")
     value = parameters.get("on_error", "fail")
     if value not in ON_ERROR:
-        raise ValueError(f"on_error must be one of {', '.join(ON_ERROR)}, got {value!r}")
+        raise ValueError(f"on_error must be one of {', '.join(ON_ERROR)}, got {quoted(value)}")
     return value
 
 
