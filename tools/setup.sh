@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Set-up: a virtual environment with the pinned requirements, and the one system library Triton's Python backend needs.
 # Usage: PYTHON=python3.11 tools/setup.sh .venv
-#        tools/setup.sh --test-tools    the programs that only the tests start: Prometheus, nginx, kubectl, docker-compose
+#        tools/setup.sh --test-tools    the programs that only the tests start: Prometheus, nginx, kubectl, docker-compose,
+#                                Chromium
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${1:-.venv}
@@ -35,6 +36,8 @@ if [ "$venv" = --test-tools ]; then
   command -v kubectl >/dev/null || need_package kubernetes-client "the tests render deploy/kubernetes with kubectl kustomize"
   docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null ||
     need_package docker-compose "the tests check deploy/compose.yaml with it"
+  command -v chromium >/dev/null || command -v google-chrome >/dev/null ||
+    need_package chromium "the tests open the page of make ui in it"
   exit
 fi
 
@@ -46,4 +49,4 @@ fi
   "$python" -m venv --clear "$venv"
 echo "setup: installing the pinned requirements into $venv (Python $version)"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-  -r requirements.txt -r requirements-dev.txt -c constraints.txt
+  -r requirements.txt -r requirements-dev.txt -r requirements-ui.txt -c constraints.txt
