@@ -97,7 +97,7 @@ class Buffers:
                 address = int(call(self._runtime, "cudaMallocHost", elements * 4))
                 self._host[name] = address
                 memory = (ctypes.c_float * elements).from_address(address)
-                self.host[name] = np.frombuffer(memory, np.float32).reshape(shape)
+                self.host[name] = np.ctypeslib.as_array(memory).reshape(shape)
             self.stream = call(self._runtime, "cudaStreamCreate")
             self._events = [call(self._runtime, "cudaEventCreate") for _ in range(2)]
         except BaseException:

@@ -14,7 +14,7 @@ from trt_builder import BuildOptions, BuiltPlan
 # The passport's format lives with the tools, which travel into containers without this folder.
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tools"))
 
-import plan_passport  # noqa: E402
+import plan_passport
 
 
 def write(

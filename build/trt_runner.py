@@ -115,7 +115,7 @@ def open_engine(trt: Any, runtime: Any, plan: bytes, max_batch: int) -> Iterator
     context = engine.create_execution_context()
     if context is None:
         raise TensorRTError(
-            f"the engine has no room to run:\n{log.last_errors()}\nFree the GPU (nvidia-smi) or build with --workspace 1"
+            f"the engine has no room to run:\n{log.last_errors()}\nFree the GPU (nvidia-smi), or --workspace 1"
         )
     shapes = {name: (max_batch, *tuple(engine.get_tensor_shape(name))[1:]) for name in (INPUT, OUTPUT)}
     with Buffers(runtime, shapes) as buffers:

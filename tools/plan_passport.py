@@ -1,7 +1,7 @@
 """The passport of a TensorRT plan: ``model.plan.json`` beside ``model.plan`` says what the plan was built for.
 
 A plan only loads under the TensorRT version and on the kind of GPU it was built with, and says so itself only in
-words that help nobody. Standard library only: the build writes passports, containers and the server's launcher read them.
+words that help nobody. Standard library only: containers read it.
 """
 
 from __future__ import annotations
