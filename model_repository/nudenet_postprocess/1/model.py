@@ -8,8 +8,10 @@ import cv2
 import nms
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from counters import Counters
 
 FAILED = -1  # num_detections of a picture that preprocessing refused
+METRICS = {"nudenet_detections_total": ("Detections answered", "class")}
 
 
 class TritonPythonModel:
@@ -22,11 +24,14 @@ class TritonPythonModel:
         self.labels = (Path(args["model_repository"]) / filename).read_text().split()
         self.names = np.array([label.encode() for label in self.labels], np.object_)
         self.defaults = nms.Settings()
+        self.counters = Counters(pb_utils, METRICS)
         gc.collect()
         gc.freeze()
 
     def execute(self, requests):
-        return [self._respond(request) for request in requests]
+        responses = [self._respond(request) for request in requests]
+        self.counters.flush()
+        return responses
 
     def _respond(self, request):
         try:
@@ -52,6 +57,8 @@ class TritonPythonModel:
         detections = np.zeros((len(found), counts.max(), 6), np.float32)
         for i, rows in enumerate(found):
             detections[i, : len(rows)] = rows
+            for class_id in rows[:, 4]:
+                self.counters.add("nudenet_detections_total", label=self.labels[int(class_id)])
         outputs = {"detections": detections, "num_detections": np.where(failed[:, None], FAILED, counts)}
         wanted = request.requested_output_names()
         if "labels" in wanted:

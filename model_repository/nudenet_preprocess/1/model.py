@@ -2,6 +2,7 @@
 
 import gc
 import json
+import time
 from reprlib import repr as quoted  # shortened: gRPC drops errors of more than 8 kB
 
 import cv2
@@ -9,8 +10,15 @@ import jpeg
 import letterbox
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from counters import Counters
 
 ON_ERROR = ("fail", "report")
+METRICS = {
+    "nudenet_decoded_total": ("Pictures decoded", None),
+    "nudenet_decode_seconds_total": ("Seconds spent on reading and decoding accepted pictures", None),
+    "nudenet_megapixels_total": ("Millions of pixels in accepted pictures, as sent", None),
+    "nudenet_rejected_total": ("Pictures refused", "reason"),
+}
 
 
 class TritonPythonModel:
@@ -26,11 +34,14 @@ class TritonPythonModel:
         )
         self.strict = value["strict"] == "true"
         self.writer = letterbox.Writer(height, width)
+        self.counters = Counters(pb_utils, METRICS)
         gc.collect()
         gc.freeze()  # what is alive now stays: no collection needs to look at it again
 
     def execute(self, requests):
-        return [self._respond(request) for request in requests]
+        responses = [self._respond(request) for request in requests]
+        self.counters.flush()
+        return responses
 
     def _respond(self, request):
         try:
@@ -54,6 +65,7 @@ class TritonPythonModel:
             try:
                 geometry[i] = self._read(data, tensor[i])
             except jpeg.JpegError as error:
+                self.counters.add("nudenet_rejected_total", label=error.reason)
                 if not report:
                     raise ValueError(f"image {i} of {len(files)}: {error}") from error
                 tensor[i] = 0
@@ -62,11 +74,15 @@ class TritonPythonModel:
 
     def _read(self, data, out):
         """Decode one file into `out`; returns its geometry."""
+        begin = time.perf_counter()
         jpeg.check_size(data, self.limits)
         header = jpeg.read_header(data)
         jpeg.check_limits(header, self.limits)
         box = letterbox.fit(*header.upright_size, self.writer.width, self.writer.height)
         self.writer.write(jpeg.decode(data, header, box.width, box.height, self.strict), box, out)
+        self.counters.add("nudenet_decoded_total")
+        self.counters.add("nudenet_decode_seconds_total", time.perf_counter() - begin)
+        self.counters.add("nudenet_megapixels_total", header.width * header.height / 1e6)
         return box.geometry
 
 

@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+"""Coverage-guided fuzzing of `jpeg.py` with atheris (libFuzzer). Needs requirements-chaos.txt.
+
+    python tests/chaos/fuzz_jpeg.py -max_total_time=60 CORPUS
+
+Anything but a picture or a `JpegError` is a finding, so is more than a second or 2 GB.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import atheris
+
+TESTS = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(TESTS), str(TESTS.parent / "model_repository" / "nudenet_preprocess" / "1")]
+
+with atheris.instrument_imports(include=["jpeg", "letterbox"]):
+    import jpeg
+    import letterbox
+
+import numpy as np  # noqa: E402
+
+# Smaller than in service: the fuzzer should look for crashes, not for large pictures.
+LIMITS = jpeg.Limits(max_bytes=1_000_000, max_pixels=4_000_000, max_scan_work=50_000_000)
+WRITER = letterbox.Writer(180, 320)
+OUT = np.empty((3, 180, 320), np.float32)
+
+
+def one_input(data: bytes) -> None:
+    try:
+        jpeg.check_size(data, LIMITS)
+        header = jpeg.read_header(data)
+        jpeg.check_limits(header, LIMITS)
+        box = letterbox.fit(*header.upright_size, 320, 180)
+        for strict in (True, False):
+            pixels = jpeg.decode(data, header, box.width, box.height, strict)
+            WRITER.write(pixels, box, OUT)
+            assert 0 <= OUT.min() <= OUT.max() <= 1
+    except jpeg.JpegError as error:
+        assert error.reason and str(error)
+
+
+def main() -> None:
+    from chaos.fuzz import seeds
+
+    corpus = Path(sys.argv[-1])
+    corpus.mkdir(parents=True, exist_ok=True)
+    for number, data in enumerate(seeds()):
+        (corpus / f"seed{number}.jpg").write_bytes(data)
+    options = ["-timeout=1", "-rss_limit_mb=2048", "-max_len=200000", "-seed=1", f"-artifact_prefix={corpus}/finding-"]
+    atheris.Setup([sys.argv[0], *options, *sys.argv[1:]], one_input)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""The counters that the models add to /metrics."""
+
+from __future__ import annotations
+
+import re
+import time
+import urllib.request
+
+import hostile
+import numpy as np
+import pytest
+import tritonclient.grpc as grpc
+from repository import Tuning
+from server import Options, Ports, Server
+
+
+def ask(client, *pictures: bytes):
+    """The answer, to wait for."""
+    tensor = grpc.InferInput("image", [len(pictures), 1], "BYTES")
+    tensor.set_data_from_numpy(np.array([[picture] for picture in pictures], np.object_))
+    answers = []
+    client.async_infer(
+        "nudenet",
+        [tensor],
+        callback=lambda result, error: answers.append((result, error)),
+        parameters={"on_error": "report"},
+    )
+    return answers
+
+
+def wait(answers: list) -> None:
+    while not all(answers):
+        time.sleep(0.01)
+    assert all(error is None for ((_, error),) in answers)
+
+
+def counters(server) -> dict[str, float]:
+    with urllib.request.urlopen(server.metrics_url, timeout=10) as response:
+        text = response.read().decode()
+    return {name: float(value) for name, value in re.findall(r"^(nudenet_\S+) (\S+)$", text, re.MULTILINE)}
+
+
+def test_pictures_are_counted_by_what_became_of_them(onnx_path, astronaut):
+    tuning = Tuning(instances={"nudenet_preprocess": 2})
+    with Server(Options(ports=Ports.free(), tuning=tuning)) as server, grpc.InferenceServerClient(server.grpc_url) as c:
+        wait([ask(c, astronaut, hostile.png(), astronaut[:9000]) for _ in range(12)])
+        seen: dict[str, float] = {}
+        deadline = time.monotonic() + 30
+        # Handed over at most once a second, when a request comes by: so keep both instances busy with empty ones.
+        last = ('nudenet_rejected_total{reason="not_jpeg"}', 'nudenet_detections_total{class="FACE_FEMALE"}')
+        while time.monotonic() < deadline and min(seen.get(name, 0) for name in last) < 12:
+            wait([ask(c, b"") for _ in range(16)])
+            seen = counters(server)
+            time.sleep(0.1)
+    assert seen["nudenet_decoded_total"] == 12
+    assert seen["nudenet_megapixels_total"] == pytest.approx(12 * 1280 * 720 / 1e6)
+    assert 0 < seen["nudenet_decode_seconds_total"] < 12
+    assert seen['nudenet_rejected_total{reason="not_jpeg"}'] == 12
+    assert seen['nudenet_rejected_total{reason="truncated"}'] == 12
+    assert seen['nudenet_rejected_total{reason="empty"}'] > 0
+    assert seen['nudenet_detections_total{class="FACE_FEMALE"}'] == 12
