@@ -2,19 +2,18 @@
 
 Triton's own metrics look healthy while a dead Python process leaves every request unanswered.
 The picture is sent by healthcheck.py in a process of its own, so that a hanging client cannot hang the exporter.
+Standard library only: it runs inside the server's image.
 """
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import http.server
 import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 HEALTHCHECK = Path(__file__).with_name("healthcheck.py")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -77,19 +76,21 @@ def make_handler(grpc_url: str, http_url: str, timeout: float) -> type[http.serv
     return Handler
 
 
-def main(
-    grpc_url: Annotated[str, typer.Option(help="HOST:PORT of the server's gRPC")] = "127.0.0.1:8001",
-    http_url: Annotated[str, typer.Option(help="HOST:PORT of the server's HTTP")] = "127.0.0.1:8000",
-    listen: Annotated[str, typer.Option(help="address to serve /metrics on")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="port to serve /metrics on")] = 9402,
-    timeout: Annotated[
-        float, typer.Option(help="seconds the canary may take; below Prometheus's scrape timeout")
-    ] = 8.0,
-) -> None:
+def main() -> None:
     """Export nudenet_ready and nudenet_canary_success for one server until stopped."""
-    with http.server.ThreadingHTTPServer((listen, port), make_handler(grpc_url, http_url, timeout)) as exporter:
+    parser = argparse.ArgumentParser(description=main.__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--grpc-url", default="127.0.0.1:8001", help="HOST:PORT of the server's gRPC")
+    parser.add_argument("--http-url", default="127.0.0.1:8000", help="HOST:PORT of the server's HTTP")
+    parser.add_argument("--listen", default="127.0.0.1", help="address to serve /metrics on")
+    parser.add_argument("--port", type=int, default=9402, help="port to serve /metrics on")
+    parser.add_argument(
+        "--timeout", type=float, default=8.0, help="seconds the canary may take; below Prometheus's scrape timeout"
+    )
+    options = parser.parse_args()
+    handler = make_handler(options.grpc_url, options.http_url, options.timeout)
+    with http.server.ThreadingHTTPServer((options.listen, options.port), handler) as exporter:
         exporter.serve_forever()
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()
