@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test serve lint format clean
+.PHONY: help setup demo test serve perf ui lint format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -25,6 +25,12 @@ test: setup  ## all tests, against the real server
 
 serve: setup  ## run the server until Ctrl-C (HTTP_PORT, GRPC_PORT, METRICS_PORT)
 	$(PY) tools/serve.py $(ARGS)
+
+perf: setup  ## measure with perf_analyzer (ARGS go to it: --url, --concurrency-range ...)
+	$(PY) tools/perf.py $(ARGS)
+
+ui: setup  ## a page to drop pictures and clips on, at http://127.0.0.1:7860
+	$(PY) tools/ui.py $(ARGS)
 
 lint: setup  ## ruff, format check, type check
 	$(VENV)/bin/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import csv
 import importlib.util
 import json
@@ -11,7 +12,7 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 # perf_analyzer wants these by their system names; nvidia-pytriton carries them under names of its own.
@@ -53,18 +54,24 @@ def write_input(path: Path, pictures: Sequence[bytes]) -> None:
     path.write_text(json.dumps({"data": [{"image": {"b64": element}} for element in elements]}))
 
 
+@contextlib.contextmanager
+def environment() -> Iterator[dict[str, str]]:
+    """This process's environment, with perf_analyzer's libraries on LD_LIBRARY_PATH while the context lasts."""
+    with tempfile.TemporaryDirectory(prefix="nudenet-perf-") as folder:
+        link_libraries(Path(folder))
+        search = [folder, os.environ.get("LD_LIBRARY_PATH", "")]
+        yield os.environ | {"LD_LIBRARY_PATH": os.pathsep.join(entry for entry in search if entry)}
+
+
 def run(arguments: Sequence[str], timeout: float | None = None) -> subprocess.CompletedProcess[str]:
     """Run perf_analyzer with its libraries found.
 
     Raises:
         PerfAnalyzerError: it did not end with status 0.
     """
-    with tempfile.TemporaryDirectory(prefix="nudenet-perf-") as folder:
-        link_libraries(Path(folder))
-        search = [folder, os.environ.get("LD_LIBRARY_PATH", "")]
-        environment = os.environ | {"LD_LIBRARY_PATH": os.pathsep.join(entry for entry in search if entry)}
+    with environment() as variables:
         result = subprocess.run(
-            [str(binary()), *arguments], env=environment, capture_output=True, text=True, timeout=timeout, check=False
+            [str(binary()), *arguments], env=variables, capture_output=True, text=True, timeout=timeout, check=False
         )
     if result.returncode:
         raise PerfAnalyzerError(
