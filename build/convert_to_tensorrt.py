@@ -53,8 +53,8 @@ class Precision(str, enum.Enum):
         return "INT8+FP16" if self is Precision.INT8 else self.value
 
 
-def prepare_graph(precision: Precision, onnx_path: Path, calibration_data: Path | None) -> Path:
-    """The graph to compile: the FP32 one itself, or one written beside it in `precision`.
+def prepare_graph(precision: Precision, onnx_path: Path, calibration_data: Path | None, folder: Path) -> Path:
+    """The graph to compile: the FP32 one itself, or one in `precision` written to `folder`.
 
     Raises:
         precision.PrecisionError: no FP32 graph, or missing or unfit calibration data.
@@ -69,7 +69,7 @@ def prepare_graph(precision: Precision, onnx_path: Path, calibration_data: Path 
             "--precision INT8 needs --calibration-data calib_data.npy: python build/collect_calibration_data.py "
             "--output calib_data.npy PICTURES_OR_VIDEOS makes it; for a plan without calibration say --precision FP16"
         )
-    target = onnx_path.with_name(kind.file_name)
+    target = folder / kind.file_name
     with console.status(f"converting the graph to {precision.in_plan}"):
         model = graph_precision.convert(kind, onnx_path, calibration_data)
     export_onnx.write_atomically(model, target)
@@ -144,7 +144,9 @@ def convert(
     test: Annotated[bool, typer.Option("--test", help="Compare with ONNX Runtime FP32 and time the plan.")] = False,
     images: Annotated[Path, typer.Option(help="Folder of JPEG files for --test.")] = ROOT / "tests" / "data",
     onnx_path: Annotated[Path, typer.Option("--onnx", help="The FP32 graph.")] = DEFAULT_ONNX,
-    output: Annotated[Path, typer.Option(help="Where the plan goes.")] = DEFAULT_OUTPUT,
+    output: Annotated[
+        Path, typer.Option(help="Where the plan goes; the converted graph goes beside it.")
+    ] = DEFAULT_OUTPUT,
     timing_cache: Annotated[Path | None, typer.Option(help="File that makes the next build faster.")] = None,
     opt_level: Annotated[int, typer.Option(min=0, max=5, help="0 builds fastest, 5 searches longest.")] = 3,
     device: Annotated[int, typer.Option(min=0, help="Which GPU to build for.")] = 0,
@@ -156,7 +158,7 @@ def convert(
         if export_onnx_first:
             model = export_onnx.build_model(export_onnx.find_source(), HEIGHT, WIDTH)
             export_onnx.write_atomically(model, onnx_path)
-        graph = prepare_graph(precision, onnx_path, calibration_data)
+        graph = prepare_graph(precision, onnx_path, calibration_data, output.parent)
         trt = trt_session.load()
         runtime = cuda_device.load()
         gpu = cuda_device.select(runtime, device)

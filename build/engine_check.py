@@ -113,7 +113,8 @@ def compare(
     agreement = Agreement()
     for batch in batches:
         for start in range(0, len(inputs), batch):
-            rows = [(start + i) % len(inputs) for i in range(batch)]
+            # The shift puts a picture at another place in the batch at each batch size.
+            rows = [(start + batch - 1 + i) % len(inputs) for i in range(batch)]
             for row, candidates in zip(rows, infer(inputs[rows]), strict=True):
                 agreement.add(expected[row], detections(candidates, row))
     return agreement
