@@ -10,8 +10,8 @@ from typing import Annotated
 
 import drawing
 import nudenet_client
+import options
 import picture_files
-import repository
 import typer
 from nudenet_client import ClientError, Detections, Parameters
 from nudenet_client.pictures import upright_pixels
@@ -24,22 +24,6 @@ SHOW_PROGRESS_FROM = 16  # pictures
 
 app = typer.Typer(add_completion=False)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-def split_labels(text: str, option: str) -> list[str]:
-    """Label names out of a comma-separated option.
-
-    Raises:
-        typer.BadParameter: a name that the model does not know.
-    """
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in repository.labels()]
-    if unknown or not names:
-        raise typer.BadParameter(
-            f"no label {unknown[0] if unknown else text!r}; there are: {', '.join(repository.labels())}",
-            param_hint=option,
-        )
-    return names
 
 
 class Run:
@@ -142,44 +126,36 @@ class Drawings:
 @app.command()
 def detect(
     pictures: Annotated[list[str], typer.Argument(help="Picture files, folders, or - for standard input.")],
-    url: Annotated[str, typer.Option(help="Host and port; default: 127.0.0.1 and GRPC_PORT or HTTP_PORT.")] = "",
+    url: options.Url = "",
     http: Annotated[bool, typer.Option("--http", help="HTTP instead of gRPC.")] = False,
-    grpc_port: Annotated[int, typer.Option(envvar="GRPC_PORT", hidden=True)] = 8001,
-    http_port: Annotated[int, typer.Option(envvar="HTTP_PORT", hidden=True)] = 8000,
-    tls: Annotated[bool, typer.Option("--tls", help="Encrypt, trusting the system's certificates.")] = False,
-    ca: Annotated[Path | None, typer.Option(help="Encrypt, trusting this PEM file.")] = None,
-    confidence_threshold: Annotated[float | None, typer.Option(help="Least confidence, 0 to 1.")] = None,
-    iou_threshold: Annotated[float | None, typer.Option(help="Overlap above which the weaker box goes.")] = None,
-    max_detections: Annotated[int | None, typer.Option(help="Per picture, best first.")] = None,
-    classes: Annotated[str, typer.Option(help="Labels to keep, comma-separated.")] = "",
-    priority: Annotated[int, typer.Option(min=0, help="1 is most urgent; 0: the server's default.")] = 0,
+    grpc_port: options.GrpcPort = 8001,
+    http_port: options.HttpPort = 8000,
+    tls: options.UseTls = False,
+    ca: options.Ca = None,
+    confidence_threshold: options.ConfidenceThreshold = None,
+    iou_threshold: options.IouThreshold = None,
+    max_detections: options.MaxDetections = None,
+    classes: options.Classes = "",
+    priority: options.Priority = 0,
     batch_size: Annotated[int, typer.Option(min=1, max=nudenet_client.MAX_BATCH, help="Pictures a request.")] = 8,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 4,
     deadline: Annotated[float, typer.Option(min=0.001, help="Seconds a request may take.")] = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON a picture.")] = False,
     annotate: Annotated[Path | None, typer.Option(help="Write pictures with boxes and names here.")] = None,
     censor: Annotated[Path | None, typer.Option(help="Write censored pictures here, without their EXIF.")] = None,
-    censor_classes: Annotated[str, typer.Option(help="Labels to censor, comma-separated.")] = ",".join(
-        drawing.CENSORED_BY_DEFAULT
-    ),
-    style: Annotated[drawing.Style, typer.Option(help="How to censor.")] = drawing.Style.blur,
+    censor_classes: options.CensorClasses = options.CENSORED_BY_DEFAULT,
+    style: options.CensorStyle = drawing.Style.blur,
 ) -> None:
     """Detect in pictures. Exit status 1 if any of them failed; the others are answered all the same."""
-    shown = split_labels(classes, "--classes") if classes else None
-    hidden = split_labels(censor_classes, "--censor-classes")
+    shown = options.split_labels(classes, "--classes") if classes else None
+    hidden = options.split_labels(censor_classes, "--censor-classes")
     try:
         run = Run(picture_files.find(pictures))
     except FileNotFoundError as error:
         errors.print(str(error), style="red", markup=False)
         raise typer.Exit(1) from error
-    parameters = Parameters(
-        confidence_threshold,
-        iou_threshold,
-        max_detections,
-        # What is to be censored must be found, shown or not.
-        None if shown is None else sorted({*shown, *(hidden if censor else [])}),
-        priority,
-    )
+    asked = options.asked_labels(shown, hidden if censor else None)
+    parameters = Parameters(confidence_threshold, iou_threshold, max_detections, asked, priority)
     drawings = Drawings(run.sources, annotate, censor, hidden, style)
     report = Report(as_json)
     columns = (TextColumn("detecting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -1,0 +1,154 @@
+#!/usr/bin/env python3
+"""Send video streams to a running server, each at its own frame rate, and watch or record what is found."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import drawing
+import nudenet_client
+import options
+import typer
+from rich.console import Console
+from rich.live import Live
+from streams import outputs, source, table
+from streams.runner import Consumer, Stream
+
+REFRESHES = 4  # a second
+
+app = typer.Typer(add_completion=False)
+errors = Console(stderr=True, highlight=False)
+
+
+def input_options(pairs: list[str]) -> dict[str, str]:
+    """``key=value`` texts as a mapping.
+
+    Raises:
+        typer.BadParameter: no ``=``.
+    """
+    for pair in pairs:
+        if "=" not in pair:
+            raise typer.BadParameter(f"must be key=value, got {pair!r}", param_hint="--input-option")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def watch(streams: list[Stream], stop: threading.Event, seconds: float | None) -> None:
+    """Run the streams to their end, to `stop`, or for `seconds`; show the live table where there is a terminal."""
+    for stream in streams:
+        stream.start()
+    timer = threading.Timer(seconds, stop.set) if seconds else None
+    if timer is not None:
+        timer.daemon = True
+        timer.start()
+    with Live(console=errors, auto_refresh=False, transient=True) if errors.is_terminal else ExitStack() as live:
+        while any(stream.running for stream in streams) and not stop.wait(1 / REFRESHES):
+            if isinstance(live, Live):
+                live.update(table.live(streams), refresh=True)
+    for stream in streams:
+        # A reader may wait for the network, a sender for its answer: both have time limits of their own.
+        stream.join(None if not stop.is_set() else 2 * source.TIMEOUT)
+
+
+@app.command()
+def main(
+    sources: Annotated[
+        list[str], typer.Argument(help="Videos, folders, rtsp:// and http:// addresses, webcams (/dev/video0).")
+    ],
+    url: options.Url = "",
+    grpc_port: options.GrpcPort = 8001,
+    tls: options.UseTls = False,
+    ca: options.Ca = None,
+    confidence_threshold: options.ConfidenceThreshold = None,
+    iou_threshold: options.IouThreshold = None,
+    max_detections: options.MaxDetections = None,
+    classes: options.Classes = "",
+    priority: options.Priority = 0,
+    in_flight: Annotated[int, typer.Option(min=1, max=8, help="Frames of one stream under way at once.")] = 2,
+    deadline: Annotated[float, typer.Option(min=0.001, help="Seconds a frame may take; then it has failed.")] = 2.0,
+    every_frame: Annotated[
+        bool, typer.Option("--every-frame", help="Recordings: as fast as the server allows, none dropped.")
+    ] = False,
+    fps: Annotated[float, typer.Option(min=0.01, help="Pace of folders of pictures.")] = 25.0,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality for sources that are not MJPEG.")] = 85,
+    duration: Annotated[float | None, typer.Option(min=0.1, help="Stop after so many seconds.")] = None,
+    input_option: Annotated[
+        list[str] | None, typer.Option(help="key=value for FFmpeg's demuxer, e.g. rtsp_transport=udp.")
+    ] = None,
+    json_lines: Annotated[Path | None, typer.Option("--json", help="JSON lines into this file; - is stdout.")] = None,
+    annotate: Annotated[Path | None, typer.Option(help="Videos with boxes and names into this folder.")] = None,
+    censor: Annotated[Path | None, typer.Option(help="Censored videos into this folder.")] = None,
+    censor_classes: options.CensorClasses = options.CENSORED_BY_DEFAULT,
+    style: options.CensorStyle = drawing.Style.blur,
+    hold: Annotated[float, typer.Option(min=0, help="Seconds that a censored area outlasts its detection.")] = 0.5,
+    events: Annotated[Path | None, typer.Option(help="Subtitles (.srt) of what appears into this folder.")] = None,
+) -> None:
+    """Detect in streams until they end or Ctrl-C. The newest frame wins: a slow server costs frames, never delay.
+
+    Exit status 1 if a stream could not be read to its end.
+    """
+    shown = options.split_labels(classes, "--classes") if classes else None
+    hidden = options.split_labels(censor_classes, "--censor-classes")
+    asked = options.asked_labels(shown, hidden if censor else None)
+    parameters = nudenet_client.Parameters(confidence_threshold, iou_threshold, max_detections, asked, priority)
+    try:
+        found = [
+            s for text in sources for s in source.find(text, fps, not every_frame, input_options(input_option or []))
+        ]
+    except source.SourceError as error:
+        errors.print(str(error), style="red", markup=False)
+        raise typer.Exit(1) from error
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with ExitStack() as stack:
+        client = stack.enter_context(
+            nudenet_client.Client(
+                url or f"127.0.0.1:{grpc_port}",
+                deadline=deadline,
+                retries=4 if every_frame else 0,  # live, the next frame is worth more than this one
+                tls=nudenet_client.Tls(ca) if tls or ca else None,
+            )
+        )
+        file = None
+        if json_lines is not None:
+            file = sys.stdout if str(json_lines) == "-" else stack.enter_context(json_lines.open("w"))
+        lock = threading.Lock()
+        streams = []
+        for one, stem in zip(found, source.file_stems(found), strict=True):
+            consumers: list[Consumer] = []
+            if file is not None:
+                consumers.append(outputs.JsonLines(file, one.label, lock, shown))
+            closing: list[outputs.Video | outputs.Events] = []
+            if annotate is not None:
+                closing.append(outputs.AnnotatedVideo(annotate / f"{stem}.mp4", shown))
+            if censor is not None:
+                closing.append(outputs.CensoredVideo(censor / f"{stem}.mp4", hidden, style, hold))
+            if events is not None:
+                closing.append(outputs.Events(events / f"{stem}.srt", shown))
+            for output in closing:
+                stack.callback(output.close)
+            streams.append(
+                Stream(
+                    one,
+                    client,
+                    parameters,
+                    [*consumers, *closing],
+                    stop,
+                    in_flight=in_flight,
+                    every_frame=every_frame,
+                    quality=quality,
+                )
+            )
+        watch(streams, stop, duration)
+    Console(stderr=True, highlight=False, width=None if errors.is_terminal else 160).print(table.summary(streams))
+    if any(stream.error for stream in streams):
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()
