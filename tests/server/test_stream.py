@@ -32,7 +32,7 @@ def start(server, *arguments):
 
 def finish(process):
     """(exit status, JSON lines, summary: stream or "all" -> read, served, dropped, failed)."""
-    _, text = process.communicate(timeout=60)
+    out, text = process.communicate(timeout=60)
     rows = re.findall(r"^ *(\S+)((?: +\d+){4})", text, re.MULTILINE)
     return (
         process.returncode,
