@@ -1,0 +1,15 @@
+#!/bin/sh
+# Check the plan, then become tritonserver. Arguments go to tritonserver; MODEL_REPOSITORY says what is served.
+set -eu
+repository=${MODEL_REPOSITORY:-/models}
+here=$(dirname "$0")
+python3 "$here/../tools/check_plan.py" "$repository/nudenet_trt/1/model.plan"
+# --strict-readiness: ready only when every model is. The configurations are complete, so nothing is guessed.
+exec tritonserver \
+  --model-repository="$repository" \
+  --model-control-mode=none \
+  --disable-auto-complete-config \
+  --strict-readiness=true \
+  --exit-on-error=true \
+  --metrics-config=summary_latencies=true \
+  "$@"
