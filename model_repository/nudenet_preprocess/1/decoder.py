@@ -1,0 +1,46 @@
+"""From a checked header to model input: what all decoders share, and the one on the CPU. No Triton import."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import jpeg
+import letterbox
+import numpy as np
+
+
+@dataclass
+class Picture:
+    """One JPEG file on its way into the tensor. `decode` of a decoder fills `out` or sets `error`."""
+
+    data: bytes
+    header: jpeg.Header
+    box: letterbox.Letterbox
+    out: np.ndarray  # FP32 [3,height,width], C-contiguous
+    error: jpeg.JpegError | None = field(default=None)
+
+
+class CpuDecoder:
+    """libjpeg-turbo, scaled while decoding. Takes every picture that `jpeg.read_header` accepts."""
+
+    def __init__(self, height: int, width: int, strict: bool) -> None:
+        self._writer = letterbox.Writer(height, width)
+        self._shape = (3, height, width)
+        self._strict = strict
+
+    def allocate(self, count: int) -> np.ndarray:
+        """Memory for `count` pictures, FP32 [count,3,height,width], not initialised."""
+        return np.empty((count, *self._shape), np.float32)
+
+    def decode(self, pictures: Sequence[Picture]) -> None:
+        """Fill ``out`` of every picture, or set its ``error``; one bad picture does not touch the others."""
+        for picture in pictures:
+            header, box = picture.header, picture.box
+            try:
+                pixels = jpeg.decode(picture.data, header, box.width, box.height, self._strict)
+                self._writer.write(pixels, box, picture.out)
+            except jpeg.JpegError as error:
+                picture.error = error
+            except Exception as error:  # out of memory, say: this picture's trouble, not its neighbours'
+                picture.error = jpeg.JpegError("internal", f"decoding failed: {error!r}")
