@@ -7,11 +7,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Annotated
 
 import repository
+import rich.markup
 import server
+import supervisor
 import typer
 from rich.console import Console
 
@@ -46,6 +49,20 @@ def _show(line: str) -> None:
         sys.stderr.write(line + "\n")
 
 
+def _introduce(running: server.Server) -> None:
+    """Say where the server is, once it is ready."""
+    console.print(f"[bold]ready[/] after {running.seconds_to_ready:.1f} s: {running.engine()}")
+    console.print(f"  HTTP     http://{running.http_url}")
+    console.print(f"  gRPC     {running.grpc_url}")
+    console.print(f"  metrics  {running.metrics_url}")
+    console.print("development server, loopback only; Ctrl-C stops it")
+
+
+def _report(event: str) -> None:
+    """One line about a failure or a recovery."""
+    console.print(f"[yellow]{time.strftime('%H:%M:%S')}[/] {rich.markup.escape(event)}")
+
+
 def serve(
     config_name: Annotated[
         str, typer.Option(help="configs/<name>.pbtxt to use; default: chosen by what is there.")
@@ -68,15 +85,7 @@ def serve(
             config_name=name,
             on_log=(lambda line: print(line, file=sys.stderr)) if verbose else _show,
         )
-        with server.Server(options) as running:
-            console.print(f"[bold]ready[/] after {running.seconds_to_ready:.1f} s: {running.engine()}")
-            console.print(f"  HTTP     http://{running.http_url}")
-            console.print(f"  gRPC     {running.grpc_url}")
-            console.print(f"  metrics  {running.metrics_url}")
-            console.print("development server, loopback only; Ctrl-C stops it")
-            while not stopped.wait(0.5):
-                if running.process is None or running.process.poll() is not None:
-                    raise server.ServerError("tritonserver ended by itself; run with --verbose to see why")
+        supervisor.Supervisor(options, _report).run(stopped, _introduce)
     except (server.ServerError, repository.ConfigError) as error:
         console.print(f"[red]serve:[/] {error}", markup=True)
         raise typer.Exit(1) from error

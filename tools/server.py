@@ -216,7 +216,7 @@ class Server:
             process.wait()
             if self._reader is not None:
                 self._reader.join(5)
-            for region in SHM.glob(f"{self._region_prefix}*"):
+            for region in SHM.glob(f"{self.region_prefix}*"):
                 region.unlink(missing_ok=True)
             self.process = None
         if self._scratch is not None:
@@ -253,7 +253,8 @@ class Server:
         ]
 
     @property
-    def _region_prefix(self) -> str:
+    def region_prefix(self) -> str:
+        """What the names of this run's shared memory regions begin with."""
         assert self._scratch is not None
         return self._scratch.name
 
@@ -293,7 +294,7 @@ class Server:
             f"--metrics-port={self.ports.metrics}",
             "--metrics-config=summary_latencies=true",
             "--disable-auto-complete-config",  # the configs are complete; completing costs a stub start per model
-            f"--backend-config=python,shm-region-prefix-name={self._region_prefix}",
+            f"--backend-config=python,shm-region-prefix-name={self.region_prefix}",
             *self.options.arguments,
         ]
 

@@ -1,0 +1,102 @@
+"""Kill or stop each process of a supervised server and wait until it answers again."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import psutil
+from healthcheck import Canary, CanaryError
+from server import SHM, Options, Ports, Server
+from supervisor import Supervisor, Watch
+
+# what, signal: SIGSTOP is a hang, only the canary sees it
+FAULTS = [
+    ("nudenet_preprocess", signal.SIGKILL),
+    ("nudenet_trt", signal.SIGKILL),
+    ("nudenet_postprocess", signal.SIGKILL),
+    ("tritonserver", signal.SIGKILL),
+    ("nudenet_preprocess", signal.SIGSEGV),
+    ("nudenet_trt", signal.SIGSEGV),
+    ("tritonserver", signal.SIGSEGV),
+    ("nudenet_trt", signal.SIGSTOP),
+    ("tritonserver", signal.SIGSTOP),
+]
+AT_ONCE = Watch(healthy_after=0)  # every fault here is a new one: no back-off
+
+
+@dataclasses.dataclass(frozen=True)
+class Recovery:
+    """One fault and how it ended."""
+
+    what: str
+    signal: signal.Signals
+    seconds: float  # from the signal to the first good answer
+    events: list[str]  # what the supervisor said
+    region_prefix: str  # of the shared memory that the failed server had
+
+
+@contextlib.contextmanager
+def supervised(watch: Watch = AT_ONCE, options: Options | None = None) -> Iterator[tuple[Supervisor, queue.Queue]]:
+    """A server under supervision, ready; and the queue of what the supervisor says."""
+    events: queue.Queue = queue.Queue()
+    stopped, ready = threading.Event(), threading.Event()
+    supervisor = Supervisor(options or Options(ports=Ports.free()), events.put, watch)
+    thread = threading.Thread(target=supervisor.run, args=(stopped, lambda server: ready.set()))
+    thread.start()
+    try:
+        assert ready.wait(60), "the server did not start"
+        yield supervisor, events
+    finally:
+        stopped.set()
+        thread.join(60)
+
+
+def process_ids(server: Server, what: str) -> list[int]:
+    assert server.process is not None
+    return [server.process.pid] if what == "tritonserver" else server.stub_pids(what)
+
+
+def wait_for_answer(url: str, timeout: float = 90.0) -> float:
+    """Seconds until the canary picture is answered five times in a row (a dead instance fails every other time)."""
+    begin, good = time.monotonic(), 0
+    with Canary(url) as canary:
+        while time.monotonic() - begin < timeout:
+            try:
+                canary.ask(2)
+                good += 1
+            except CanaryError:
+                good = 0
+            if good == 5:
+                return time.monotonic() - begin
+            time.sleep(0.05)
+    raise TimeoutError(f"no answer from {url} within {timeout:.0f} s")
+
+
+def inflict(supervisor: Supervisor, events: queue.Queue, what: str, number: signal.Signals) -> Recovery:
+    """One fault, waited out."""
+    before, prefix, begin = supervisor.restarts, supervisor.server.region_prefix, time.monotonic()
+    os.kill(process_ids(supervisor.server, what)[0], number)
+    while supervisor.restarts == before:
+        if time.monotonic() - begin > 120:
+            raise TimeoutError(f"{what} was not replaced")
+        time.sleep(0.02)
+    wait_for_answer(supervisor.server.grpc_url)
+    seconds = time.monotonic() - begin
+    said = []
+    while not events.empty():
+        said.append(events.get())
+    return Recovery(what, number, seconds, said, prefix)
+
+
+def left_behind(recoveries: list[Recovery]) -> list[str]:
+    """Shared memory of the failed servers, and child processes of this one that run a server or stub."""
+    regions = [str(region) for recovery in recoveries for region in SHM.glob(f"{recovery.region_prefix}*")]
+    children = [process.name() for process in psutil.Process().children(recursive=True)]
+    return regions + [name for name in children if name.startswith("triton")]

@@ -1,0 +1,93 @@
+"""A killed or hanging process of the server is noticed, replaced and cleaned up after."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from chaos.faults import inflict, left_behind, process_ids, supervised, wait_for_answer
+from healthcheck import Canary, CanaryError
+from repository import ROOT, Tuning
+from server import LOOPBACK, Options, Ports, Server
+from supervisor import Watch
+
+QUICK = Watch(canary_every=0.5, canary_timeout=2, healthy_after=0)
+HEALTHCHECK = [sys.executable, str(ROOT / "tools" / "healthcheck.py")]
+
+
+def test_every_process_is_replaced_and_nothing_is_left(onnx_path):
+    with supervised(QUICK) as (supervisor, events):
+        recoveries = []
+        for what, number, expected in (
+            ("nudenet_preprocess", signal.SIGKILL, "a Python process of nudenet_preprocess died"),
+            ("nudenet_trt", signal.SIGSEGV, "a Python process of nudenet_trt died"),
+            ("nudenet_postprocess", signal.SIGKILL, "a Python process of nudenet_postprocess died"),
+            ("tritonserver", signal.SIGKILL, "tritonserver ended with status -9"),
+            ("nudenet_trt", signal.SIGSTOP, "the canary picture failed"),
+        ):
+            recoveries.append(inflict(supervisor, events, what, number))
+            assert expected in recoveries[-1].events[0]
+            assert "serving again after" in recoveries[-1].events[-1]
+        assert supervisor.restarts == 5
+    assert left_behind(recoveries) == []
+
+
+def test_a_server_that_cannot_come_back_is_tried_again_later(onnx_path):
+    options = Options(ports=Ports.free())
+    with supervised(QUICK, options) as (supervisor, events):
+        os.kill(process_ids(supervisor.server, "tritonserver")[0], signal.SIGKILL)
+        with taken(options.ports.http):
+            said = [events.get(timeout=60) for _ in range(3)]
+        said.append(events.get(timeout=60))
+        wait_for_answer(supervisor.server.grpc_url)
+    assert "tritonserver ended with status -9" in said[0]
+    assert f"port {options.ports.http} cannot be used" in said[1]
+    assert said[1].endswith("next try in 1 s")
+    assert said[2].endswith("next try in 2 s")
+    assert "serving again after" in said[3]
+
+
+@contextlib.contextmanager
+def taken(port: int) -> Iterator[None]:
+    """Somebody else listens on `port` as soon as it is free."""
+    with socket.socket() as squatter:
+        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        while True:
+            try:
+                squatter.bind((LOOPBACK, port))
+            except OSError:
+                continue
+            break
+        squatter.listen()
+        yield
+
+
+def healthcheck(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([*HEALTHCHECK, *arguments], capture_output=True, text=True, timeout=60)
+
+
+def test_healthcheck_tells_alive_from_dead(server):
+    alive = healthcheck("--url", server.grpc_url)
+    assert alive.returncode == 0
+    assert "answered in" in alive.stdout
+    url = f"{LOOPBACK}:{Ports.free().grpc}"
+    nobody = healthcheck("--url", url, "--timeout", "1")
+    assert nobody.returncode == 1
+    assert nobody.stderr.startswith(f"healthcheck: {url}: ")
+
+
+def test_healthcheck_sees_what_triton_does_not(onnx_path):
+    """With a dead detector Triton still says ready."""
+    with Server(Options(ports=Ports.free(), tuning=Tuning(instances={"nudenet_preprocess": 1}))) as server:
+        (detector,) = server.stub_pids("nudenet_trt")
+        subprocess.run(["kill", "-9", str(detector)], check=True)
+        assert server.is_ready()
+        with Canary(server.grpc_url) as canary, pytest.raises(CanaryError, match=r"nudenet_trt.* is not healthy"):
+            canary.ask(5)
+        server.stop(timeout=1)

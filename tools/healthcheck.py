@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+"""One canary picture through the whole ensemble: the only honest sign of life of this server.
+
+    python tools/healthcheck.py --url 127.0.0.1:8001
+
+Exit status 0: the face in canary.jpg was found, or the server is alive but too busy for one more request.
+1: anything else, with the reason on stderr. A dead Python process leaves /v2/health/ready at 200 (Triton before 26.01),
+so container and Kubernetes probes run this. Needs tritonclient[grpc] and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import tritonclient.grpc as grpc
+from tritonclient.utils import InferenceServerException
+
+CANARY = Path(__file__).with_name("canary.jpg")
+LIVE = 1  # priority: before bulk
+# What Triton says when it sheds load: full queue, or waited too long in it.
+_BUSY = ("Exceeds maximum queue size", "Request timeout expired")
+
+
+class CanaryError(RuntimeError):
+    """The server did not answer the canary picture properly; `final` means that asking again cannot help."""
+
+    def __init__(self, message: str, final: bool = False) -> None:
+        super().__init__(message)
+        self.final = final
+
+
+class Canary:
+    """Asks one server about the canary picture; a context manager that keeps one connection.
+
+    Args:
+        url: host and port of gRPC.
+        tls: arguments of tritonclient for TLS: ``ssl``, ``root_certificates``, ``private_key``, ``certificate_chain``.
+    """
+
+    def __init__(self, url: str, **tls: object) -> None:
+        self._client = grpc.InferenceServerClient(url, **tls)
+        self._tensor = grpc.InferInput("image", [1, 1], "BYTES")
+        self._tensor.set_data_from_numpy(np.array([[CANARY.read_bytes()]], np.object_))
+
+    def __enter__(self) -> Canary:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._client.close()
+
+    def ask(self, timeout: float) -> float:
+        """Send the picture and check the answer.
+
+        Returns:
+            Seconds it took.
+
+        Raises:
+            CanaryError: no answer within `timeout` seconds, an error, or no face found.
+        """
+        begin = time.monotonic()
+        outputs = [grpc.InferRequestedOutput("num_detections")]
+        try:
+            answer = self._client.infer(
+                "nudenet", [self._tensor], outputs=outputs, priority=LIVE, client_timeout=timeout
+            )
+        except InferenceServerException as error:
+            status, message = error.status() or "", error.message()
+            if not any(sign in message for sign in _BUSY):
+                raise CanaryError(
+                    f"{status.removeprefix('StatusCode.')}: {message}", "not healthy" in message
+                ) from error
+        else:
+            if answer.as_numpy("num_detections")[0, 0] < 1:
+                raise CanaryError("answered, but did not find the face in the canary picture")
+        return time.monotonic() - begin
+
+
+def main() -> int:
+    """Ask once. Exit status 0: alive; 1: not."""
+    parser = argparse.ArgumentParser(description="Send one picture through the ensemble; exit status 0 if it answers.")
+    parser.add_argument("--url", default="127.0.0.1:8001", help="host and port of gRPC (default %(default)s)")
+    parser.add_argument("--timeout", type=float, default=5.0, help="seconds (default %(default)s)")
+    parser.add_argument("--tls-ca", type=Path, help="encrypt, trusting this PEM file")
+    parser.add_argument("--tls-cert", type=Path, help="the client's certificate, where the server asks for one")
+    parser.add_argument("--tls-key", type=Path, help="and its key")
+    options = parser.parse_args()
+    tls = {
+        "ssl": options.tls_ca is not None,
+        "root_certificates": options.tls_ca and str(options.tls_ca),
+        "private_key": options.tls_key and str(options.tls_key),
+        "certificate_chain": options.tls_cert and str(options.tls_cert),
+    }
+    try:
+        with Canary(options.url, **tls) as canary:
+            seconds = canary.ask(options.timeout)
+    except (CanaryError, OSError) as error:
+        print(f"healthcheck: {options.url}: {error}", file=sys.stderr)
+        return 1
+    print(f"healthcheck: {options.url} answered in {1000 * seconds:.0f} ms")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
