@@ -105,7 +105,8 @@ def open_engine(trt: Any, runtime: Any, plan: bytes, max_batch: int) -> Iterator
     """
     log = Log()
     logger = trt_session.make_logger(trt, log)
-    engine = trt.Runtime(logger).deserialize_cuda_engine(plan)
+    loader = trt.Runtime(logger)  # must outlive the engine
+    engine = loader.deserialize_cuda_engine(plan)
     if engine is None:
         raise TensorRTError(
             f"TensorRT {trt.__version__} cannot load the plan:\n{log.last_errors()}\nBuild it with this TensorRT, "
