@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 
 REPOSITORY = Path(__file__).resolve().parent.parent / "model_repository"
-for _model in ("nudenet_preprocess", "nudenet_postprocess"):
+for _model in ("nudenet_preprocess", "nudenet_trt", "nudenet_postprocess"):
     sys.path.insert(0, str(REPOSITORY / _model / "1"))
 
+import engine  # noqa: E402
 import jpeg  # noqa: E402
 import letterbox  # noqa: E402
 import nms  # noqa: E402
 
-__all__ = ["Preprocessor", "jpeg", "labels", "letterbox", "nms"]
+__all__ = ["Preprocessor", "engine", "jpeg", "labels", "letterbox", "nms"]
 
 
 class Preprocessor:

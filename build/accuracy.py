@@ -1,0 +1,253 @@
+#!/usr/bin/env python3
+"""What each precision costs in detections, against the FP32 graph and against the nudenet package.
+
+Every picture goes through the serving preprocessing and, after each engine, the serving postprocessing.
+An INT8 graph is never judged on pictures it was calibrated on: the source pictures are cut into two halves,
+and each half is judged with the graph calibrated on the other one.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import accuracy_report as report
+import numpy as np
+import onnx
+import typer
+from engines import Engine, OnnxRuntime, has_bf16, openvino_engine
+from export_onnx import DEFAULT_OUTPUT, write_atomically
+from frames import Pictures, SourceError, open_source, shares
+from precision import MIN_FRAMES, PrecisionError, load_calibration, to_fp16, to_int8
+from rich.console import Console
+from rich.progress import track
+from serving import Preprocessor, jpeg, labels, nms
+from variants import decode_full, variants
+
+BUNDLED = Path(__file__).resolve().parent.parent / "tests" / "data"
+THRESHOLDS = (0.25, 0.5)
+BATCH = 8
+
+Detections = list[np.ndarray]  # one [K,6] a picture: source pixels, class id, confidence
+
+
+class AccuracyError(ValueError):
+    """Nothing to measure on, or the measurement would not be sound; the message says what to do."""
+
+
+@dataclass
+class Evaluation:
+    """Pictures and everything that was detected on them."""
+
+    inputs: np.ndarray  # FP32 [N,3,H,W], memory-mapped
+    geometry: np.ndarray  # FP32 [N,4], see nms.detect
+    sources: list[str]  # the picture each one was made from
+    detections: dict[str, Detections]  # by row name
+
+    @property
+    def folds(self) -> tuple[slice, slice]:
+        """Two halves without a common source picture."""
+        names = list(dict.fromkeys(self.sources))
+        if len(names) < 2:
+            raise AccuracyError(
+                "INT8 needs two source pictures at least, to calibrate on one and judge on the other; "
+                "add pictures or pass --calibration-data"
+            )
+        border = self.sources.index(names[(len(names) + 1) // 2])
+        return slice(0, border), slice(border, len(self.sources))
+
+    @property
+    def same_scale(self) -> np.ndarray:
+        """bool [N]: pictures at least as wide as the input, which the nudenet package sees at the same scale."""
+        _, _, height, width = self.inputs.shape
+        return self.geometry[:, 2] / self.geometry[:, 3] >= width / height - 0.01
+
+    def detect(self, engine: Engine, pictures: slice = slice(None)) -> Detections:
+        """Run an engine on `pictures` and postprocess as the server does, threshold 0.25."""
+        found: Detections = []
+        inputs, geometry = self.inputs[pictures], self.geometry[pictures]
+        for start in range(0, len(inputs), BATCH):
+            batch = np.ascontiguousarray(inputs[start : start + BATCH])
+            for candidates, picture in zip(engine(batch), geometry[start : start + BATCH], strict=True):
+                found.append(nms.detect(candidates, picture, nms.Settings(confidence_threshold=THRESHOLDS[0])))
+        return found
+
+
+def pictures(images: list[str], count: int, seed: int, limit: int) -> Iterator[tuple[str, bytes]]:
+    """(source picture, JPEG bytes): each picture itself, then `count` variants of it."""
+    sources = [source for text in images for source in open_source(text)]
+    for source, wanted in zip(sources, shares([source.count() for source in sources], limit), strict=True):
+        for frame in source.read(wanted, frozenset()):
+            if isinstance(frame, SourceError):
+                continue
+            # A video's frames resemble each other: the whole video counts as one source picture.
+            name = frame.key if isinstance(source, Pictures) else source.name
+            yield name, frame.data
+            for _, data in variants(frame.data, Path(name).name, count, seed):
+                yield name, data
+
+
+def nudenet_detector() -> Callable[[np.ndarray], np.ndarray]:
+    """NudeDetector of the nudenet package as a function from RGB uint8 [h,w,3] to detections [K,6].
+
+    The package hands its network the channels in the order it got them, so it is given RGB here.
+    """
+    from nudenet import NudeDetector
+
+    detector, names = NudeDetector(), labels()
+
+    def detect(pixels: np.ndarray) -> np.ndarray:
+        rows = [
+            (x, y, x + w, y + h, names.index(found["class"]), found["score"])
+            for found in detector.detect(pixels)
+            for x, y, w, h in [found["box"]]
+        ]
+        return np.array(rows, np.float32).reshape(-1, 6)
+
+    return detect
+
+
+def prepare(items: list[tuple[str, bytes]], fp32: OnnxRuntime, folder: Path, package: bool = True) -> Evaluation:
+    """Preprocess the pictures into a file in `folder` and take the references that need the whole picture.
+
+    Args:
+        items: from `pictures`.
+        fp32: the FP32 graph.
+        folder: for the inputs, 0.7 MB a picture.
+        package: also run NudeDetector.
+
+    Raises:
+        AccuracyError: no usable picture.
+    """
+    _, height, width = fp32.shape
+    preprocess = Preprocessor(height, width)
+    detector = nudenet_detector() if package else None
+    usable, geometry, sources = 0, [], []
+    full: Detections = []
+    nudenet: Detections = []
+    shape = (len(items), 3, height, width)
+    inputs = np.lib.format.open_memmap(folder / "inputs.npy", "w+", np.float32, shape)
+    settings = nms.Settings(confidence_threshold=THRESHOLDS[0])
+    for source, data in track(items, "pictures", console=Console(stderr=True), transient=True):
+        try:
+            inputs[usable], box = preprocess(data)
+        except jpeg.JpegError:
+            continue
+        usable += 1
+        sources.append(source)
+        geometry.append(box.geometry)
+        candidates = fp32(preprocess(data, scaled=False)[0][None])[0]
+        full.append(nms.detect(candidates, np.array(box.geometry, np.float32), settings))
+        if detector:
+            nudenet.append(detector(decode_full(data)))
+    if not usable:
+        raise AccuracyError("not one usable picture")
+    detections = {report.FULL_DECODE: full, **({report.NUDENET: nudenet} if detector else {})}
+    return Evaluation(inputs[:usable], np.array(geometry, np.float32), sources, detections)
+
+
+def run_precisions(
+    evaluation: Evaluation, fp32_path: Path, folder: Path, calibration: np.ndarray | None, keep: list[str] | None
+) -> None:
+    """Fill ``evaluation.detections`` with a row for each precision and engine.
+
+    Args:
+        evaluation: from `prepare`.
+        fp32_path: the FP32 graph.
+        folder: for converted graphs.
+        calibration: frames for INT8; without them each half is calibrated on the other one.
+        keep: layer groups to leave out of INT8; None for the measured ones.
+    """
+    rows = evaluation.detections
+    rows[report.FP32] = evaluation.detect(OnnxRuntime(fp32_path))
+    rows[report.FP16] = evaluation.detect(OnnxRuntime(to_fp16(onnx.load(fp32_path)).SerializeToString()))
+    if has_bf16():
+        rows[report.BF16] = evaluation.detect(openvino_engine(fp32_path, "BF16"))
+    halves = evaluation.folds if calibration is None else (slice(None),)
+    for i, half in enumerate(halves):
+        frames = evaluation.inputs[halves[1 - i]] if calibration is None else calibration
+        if len(frames) < MIN_FRAMES:
+            raise AccuracyError(
+                f"{len(frames)} frames to calibrate on, {MIN_FRAMES} needed: more pictures or --variants"
+            )
+        symmetric = to_int8(fp32_path, frames, keep)
+        served = folder / f"{i}" / "model.int8.onnx"
+        write_atomically(to_int8(fp32_path, frames, keep, symmetric=False), served)
+        for name, engine in (
+            (report.INT8_OPENVINO, openvino_engine(served, "INT8")),
+            (report.INT8, OnnxRuntime(symmetric.SerializeToString())),
+            (report.INT8_FP16, OnnxRuntime(to_fp16(symmetric).SerializeToString())),
+        ):
+            rows.setdefault(name, []).extend(evaluation.detect(engine, half))
+
+
+def main(
+    images: Annotated[
+        list[str] | None, typer.Option(help="Folder, glob or video; repeat. Default: bundled ones.")
+    ] = None,
+    variants_each: Annotated[
+        int | None,
+        typer.Option("--variants", min=0, help="Variants of each picture; default 80 of bundled ones, else 0."),
+    ] = None,
+    calibration_data: Annotated[
+        Path | None, typer.Option(help="calib_data.npy, made of other pictures than these.")
+    ] = None,
+    model: Annotated[Path, typer.Option(help="The FP32 graph.")] = DEFAULT_OUTPUT,
+    keep: Annotated[
+        list[str] | None, typer.Option(help="Layer group not to quantise instead of the measured ones.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Most pictures to take, evenly.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Seed of the variants.")] = 1,
+    json_output: Annotated[Path | None, typer.Option("--json", help="Also write the figures there.")] = None,
+) -> None:
+    """Print how far each precision is from FP32 and from NudeDetector; exit 1 when a goal is missed."""
+    console = Console(width=None if Console().is_terminal else 120)
+    if variants_each is None:
+        variants_each = 0 if images else 80
+    try:
+        if not model.is_file():
+            raise AccuracyError(f"no graph at {model}: python build/export_onnx.py")
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            fp32 = OnnxRuntime(model)
+            items = list(pictures(images or [str(BUNDLED / "*.jpg")], variants_each, seed, limit))
+            calibration = load_calibration(calibration_data, *fp32.shape[1:]) if calibration_data else None
+            evaluation = prepare(items, fp32, folder)
+            run_precisions(evaluation, model, folder, calibration, keep)
+    except (AccuracyError, PrecisionError, SourceError, OSError) as error:
+        typer.echo(f"accuracy: {error}", err=True)
+        raise typer.Exit(2) from error
+    names = list(dict.fromkeys(evaluation.sources))
+    console.print(
+        f"{len(evaluation.sources)} pictures: {len(names)} sources, {variants_each} seeded variants of each picture. "
+        + (
+            f"INT8 is calibrated on {calibration_data}; that it holds none of these pictures is up to you."
+            if calibration_data
+            else "INT8: two halves by source picture, each judged with the graph calibrated on the other one."
+        )
+    )
+    if not images:
+        console.print(
+            "The bundled set is small and tame: three portraits and three pictures without people, so hardly more "
+            "than faces is measured. For a real decision run it on your own pictures: --images FOLDER."
+        )
+    versions = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "openvino", "nudenet"))
+    console.print(f"{platform.machine()}, Python {platform.python_version()}, {versions}")
+    figures = report.compare(evaluation.detections, evaluation.same_scale, THRESHOLDS)
+    report.print_tables(figures, console)
+    if json_output:
+        json_output.write_text(json.dumps([figure.as_dict() for figure in figures], indent=1) + "\n")
+    missed = report.missed_goals(figures)
+    for line in missed:
+        console.print(f"[red]goal missed:[/red] {line}")
+    raise typer.Exit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,44 @@
+"""Engines to compare: functions from FP32 [n,3,H,W] to candidates FP32 [n,N,6]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from serving import engine
+
+Engine = Callable[[np.ndarray], np.ndarray]
+
+
+class OnnxRuntime:
+    """A graph on ONNX Runtime's CPU provider, the reference for all others."""
+
+    def __init__(self, model: Path | bytes, threads: int = 0) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        source = model if isinstance(model, bytes) else str(model)
+        self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(3, height, width) of the input."""
+        return tuple(self._session.get_inputs()[0].shape[1:])
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        """Candidates FP32 [n,N,6] of FP32 [n,3,H,W]."""
+        return self._session.run(None, {"input": batch})[0]
+
+
+def has_bf16() -> bool:
+    """Whether this CPU multiplies BF16 natively, as OpenVINO sees it."""
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def openvino_engine(model: Path, precision: str, max_batch: int = 8, threads: int = 0) -> Engine:
+    """The CPU engine that serves, on the graph at `model` (its name must be the one that `precision` serves)."""
+    served = engine.OpenVinoEngine(model.parent, max_batch, precision, threads)
+    return lambda batch: served.infer([batch])
