@@ -307,7 +307,16 @@ def test_settings_that_cannot_work_are_refused(client_class):
         list(client_class("127.0.0.1:1").detect_many([], batch_size=9))
 
 
-# --- TLS ---
+# --- connections ---
+
+
+def test_round_robin_uses_every_address(client_class):
+    with scripted_triton(calm) as one, scripted_triton(calm) as other:
+        client = client_class(f"ipv4:{one.url},{other.url}", round_robin=True, concurrency=1)
+        names = [b"picture%d" % i for i in range(20)]
+        assert len(list(client.detect_many(names, batch_size=1))) == 20
+    assert len(one.requests) >= 3
+    assert len(other.requests) >= 3
 
 
 def test_tls_needs_a_trusted_certificate(client_class, tmp_path):

@@ -1,0 +1,194 @@
+/** Node.js client for the `nudenet` ensemble: JPEG files in, detections out. */
+
+import { readFile } from 'node:fs/promises';
+
+import { ClientError, PictureError, RequestRefused, ServerUnavailable } from './errors.js';
+import { uprightSize } from './jpeg.js';
+import { Connection, packBytes, unpackBytes } from './triton.js';
+
+export { Connection } from './triton.js';
+export * from './errors.js';
+
+export const MAX_BATCH = 8;
+const OUTPUTS = ['detections', 'num_detections', 'labels', 'error'];
+
+/**
+ * @typedef {object} Detection
+ * @property {string} label
+ * @property {number} class_id
+ * @property {number} confidence in [0,1]
+ * @property {[number, number, number, number]} box x1, y1, x2, y2 in pixels of the upright picture
+ *
+ * @typedef {object} Answer what was found in one picture, best first
+ * @property {number} width of the upright picture in pixels; 0 where it is unreadable
+ * @property {number} height
+ * @property {Detection[]} detections
+ * @property {string} [error] why the picture was refused
+ *
+ * @typedef {object} Parameters what is left out is the server's default
+ * @property {number} [confidence_threshold] least confidence in [0,1]; 0.25
+ * @property {number} [iou_threshold] overlap in [0,1] above which the weaker box is dropped; 0.45
+ * @property {number} [max_detections] per picture; 100
+ * @property {string[]} [classes] labels to keep; all
+ * @property {number} [priority] 1 is the most urgent; counts only where the server has levels
+ *
+ * @typedef {Buffer | string} Picture a JPEG file's bytes, or its path
+ */
+
+/** Calls the ensemble. One client serves any number of calls at once. */
+export class Client {
+  #connection;
+
+  /**
+   * @param {string} [url] host and port
+   * @param {import('./triton.js').ConnectionOptions} [options]
+   */
+  constructor(url = '127.0.0.1:8001', options = {}) {
+    this.#connection = new Connection(url, options);
+  }
+
+  close() {
+    this.#connection.close();
+  }
+
+  /**
+   * Detect in one picture.
+   *
+   * @param {Picture} picture
+   * @param {Parameters} [parameters]
+   * @returns {Promise<Answer>}
+   * @throws {PictureError} it cannot be read or decoded
+   * @throws {ClientError} the request failed
+   */
+  async detect(picture, parameters = {}) {
+    const [answer] = await this.#batch([picture], parameters, 'fail');
+    if (answer.error !== undefined) throw new PictureError(answer.error);
+    return answer;
+  }
+
+  /**
+   * Detect in any number of pictures, several requests in flight; answers come in order.
+   *
+   * @param {Iterable<Picture> | AsyncIterable<Picture>} pictures read as they are needed
+   * @param {Parameters} [parameters]
+   * @param {object} [options]
+   * @param {number} [options.batchSize] pictures a request, 1 to 8
+   * @param {number} [options.concurrency] requests in flight
+   * @param {'fail' | 'report'} [options.onError] throw at the first refused picture, or go on and say why in its
+   *   `error`, also where a whole request failed while the server was there
+   * @returns {AsyncGenerator<Answer, void, void>}
+   */
+  async *detectMany(pictures, parameters = {}, { batchSize = MAX_BATCH, concurrency = 4, onError = 'fail' } = {}) {
+    if (!(batchSize >= 1 && batchSize <= MAX_BATCH)) {
+      throw new RangeError(`batchSize must be in 1..${MAX_BATCH}, got ${batchSize}`);
+    }
+    if (!(concurrency >= 1)) throw new RangeError(`concurrency must be 1 or more, got ${concurrency}`);
+    const source = batches(pictures, batchSize);
+    const pending = [];
+    let done = 0;
+    try {
+      for (let more = true; ; ) {
+        while (more && pending.length < concurrency) {
+          const { value, done: ended } = await source.next();
+          more = !ended;
+          if (more) {
+            const batch = this.#batch(value, parameters, onError);
+            batch.catch(() => {}); // thrown when its turn comes, not before
+            pending.push(batch);
+          }
+        }
+        if (pending.length === 0) return;
+        for (const answer of await pending.shift()) {
+          if (answer.error !== undefined && onError === 'fail') throw new PictureError(answer.error, done);
+          yield answer;
+          done += 1;
+        }
+      }
+    } finally {
+      await source.return();
+      await Promise.allSettled(pending);
+    }
+  }
+
+  async #batch(pictures, parameters, onError) {
+    const answers = new Array(pictures.length);
+    const files = new Map();
+    await Promise.all(
+      pictures.map(async (picture, i) => {
+        try {
+          files.set(i, typeof picture === 'string' ? await readFile(picture) : picture);
+        } catch (error) {
+          answers[i] = failed(`cannot be read: ${error.message}`);
+        }
+      }),
+    );
+    const places = [...files.keys()].sort((a, b) => a - b);
+    if (places.length > 0) {
+      const found = await this.#request(
+        places.map((i) => files.get(i)),
+        parameters,
+        onError,
+      );
+      places.forEach((place, i) => (answers[place] = found[i]));
+    }
+    return answers;
+  }
+
+  async #request(files, parameters, onError) {
+    const { priority = 0, ...settings } = parameters;
+    const image = { name: 'image', datatype: 'BYTES', shape: [files.length, 1], data: packBytes(files) };
+    // A refused picture must not cost its neighbours their answers, so it is always reported by the server.
+    const values = { on_error: 'report' };
+    for (const [name, value] of Object.entries(settings)) if (value !== undefined) values[name] = String(value);
+    try {
+      return read(await this.#connection.infer('nudenet', [image], OUTPUTS, { parameters: values, priority }), files);
+    } catch (error) {
+      const hopeless = error instanceof RequestRefused || error instanceof ServerUnavailable;
+      if (onError === 'fail' || hopeless || !(error instanceof ClientError)) throw error;
+      return files.map(() => failed(error.message));
+    }
+  }
+}
+
+/** @param {string} error @returns {Answer} */
+function failed(error, size = { width: 0, height: 0 }) {
+  return { ...size, detections: [], error };
+}
+
+/** The answers in the output tensors. */
+function read(outputs, files) {
+  const { data: rows, shape } = outputs.get('detections');
+  const counts = outputs.get('num_detections').data;
+  const labels = unpackBytes(outputs.get('labels').data);
+  const errors = unpackBytes(outputs.get('error').data);
+  const most = shape[1];
+  return files.map((file, i) => {
+    const count = counts.readInt32LE(4 * i);
+    const size = uprightSize(file);
+    if (count < 0) return failed(errors[i].toString() || 'no reason given', size);
+    const detections = Array.from({ length: count }, (_, k) => {
+      const at = i * most + k;
+      const value = (column) => rows.readFloatLE(4 * (6 * at + column));
+      return {
+        label: labels[at].toString(),
+        class_id: value(4),
+        confidence: value(5),
+        box: [value(0), value(1), value(2), value(3)],
+      };
+    });
+    return { ...size, detections };
+  });
+}
+
+/** Groups of `size`, the last one smaller. */
+async function* batches(items, size) {
+  let batch = [];
+  for await (const item of items) {
+    batch.push(item);
+    if (batch.length === size) {
+      yield batch;
+      batch = [];
+    }
+  }
+  if (batch.length > 0) yield batch;
+}

@@ -1,0 +1,204 @@
+/** The client against a scripted server: requests, retries, deadlines, order, TLS, load balancing. */
+
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import grpc from '@grpc/grpc-js';
+
+import { Client, ClientError, DeadlineExceeded, PictureError, RequestRefused, ServerUnavailable } from '../nudenet.js';
+import { uprightSize } from '../jpeg.js';
+import { parameters, pictures, scripted } from './scripted.js';
+
+const { status } = grpc;
+const names = (count) => Array.from({ length: count }, (_, i) => Buffer.from(`picture${i}`));
+
+/** A test with a scripted server and a client of it, both closed at its end. */
+function withServer(name, behave, options, body) {
+  test(name, async (t) => {
+    const server = await scripted(behave);
+    const client = new Client(server.url, options);
+    t.after(() => {
+      client.close();
+      server.close();
+    });
+    await body(client, server);
+  });
+}
+
+async function collect(answers) {
+  const all = [];
+  for await (const answer of answers) all.push(answer);
+  return all;
+}
+
+withServer('parameters, priority and deadline travel', undefined, { deadlineMs: 20_000 }, async (client, server) => {
+  await client.detect(Buffer.from('picture1'), {
+    confidence_threshold: 0.5,
+    iou_threshold: 0.25,
+    max_detections: 7,
+    classes: ['FACE_MALE', 'FACE_FEMALE'],
+    priority: 2,
+  });
+  const { timeout, ...sent } = parameters(server.requests[0]);
+  assert.deepEqual(sent, {
+    on_error: 'report',
+    confidence_threshold: '0.5',
+    iou_threshold: '0.25',
+    max_detections: '7',
+    classes: 'FACE_MALE,FACE_FEMALE',
+    priority: 2,
+  });
+  assert.ok(timeout > 10_000_000 && timeout <= 20_000_000, `${timeout} microseconds`);
+  assert.ok(server.deadlines[0] > 10_000 && server.deadlines[0] <= 20_000, `${server.deadlines[0]} ms`);
+  assert.ok(server.requests[0].inputs.every(({ contents }) => contents === null));
+});
+
+withServer('what is not asked for is not sent', undefined, {}, async (client, server) => {
+  await client.detect(Buffer.from('picture1'), { classes: undefined });
+  assert.deepEqual(Object.keys(parameters(server.requests[0])).sort(), ['on_error', 'timeout']);
+});
+
+withServer('unavailable is tried again', (n) => n < 2 && status.UNAVAILABLE, { retries: 2 }, async (client, server) => {
+  assert.equal((await client.detect(Buffer.from('picture1'))).detections[0].label, 'FACE_MALE');
+  assert.equal(server.requests.length, 3);
+});
+
+withServer('retries end', () => status.UNAVAILABLE, { retries: 1 }, async (client, server) => {
+  await assert.rejects(client.detect(Buffer.from('picture1')), ServerUnavailable);
+  assert.equal(server.requests.length, 2);
+});
+
+for (const [code, kind] of [
+  [status.INTERNAL, ClientError],
+  [status.INVALID_ARGUMENT, RequestRefused],
+  [status.NOT_FOUND, RequestRefused],
+]) {
+  withServer(`status ${code} is not tried again`, () => code, {}, async (client, server) => {
+    await assert.rejects(client.detect(Buffer.from('picture1')), (error) => {
+      assert.equal(error.constructor, kind);
+      assert.match(error.message, /as told/);
+      return true;
+    });
+    assert.equal(server.requests.length, 1);
+  });
+}
+
+withServer('a silent server meets the deadline', () => sleep(400), { deadlineMs: 100 }, async (client, server) => {
+  await assert.rejects(client.detect(Buffer.from('picture1')), DeadlineExceeded);
+  assert.equal(server.requests.length, 1);
+});
+
+test('nobody there', async () => {
+  const client = new Client('127.0.0.1:1', { retries: 0 });
+  await assert.rejects(client.detect(Buffer.from('picture1')), { name: 'ServerUnavailable', message: /127\.0\.0\.1:1\b/ });
+  client.close();
+});
+
+// The first batch is overtaken by the others.
+withServer('answers come in order from full batches', (n) => sleep(n === 0 ? 100 : 0), {}, async (client, server) => {
+  const answers = await collect(client.detectMany(names(35)));
+  assert.deepEqual(answers.map((answer) => answer.detections[0].box[0]), [...Array(35).keys()]);
+  assert.deepEqual(server.requests.map((request) => pictures(request).length).sort(), [3, 8, 8, 8, 8]);
+});
+
+test('concurrency is reached and bounded', async (t) => {
+  const waiting = [];
+  const together = () =>
+    new Promise((resolve) => {
+      waiting.push(resolve);
+      if (waiting.length === 3) for (const go of waiting.splice(0)) go();
+    });
+  const server = await scripted(together);
+  const client = new Client(server.url);
+  t.after(() => {
+    client.close();
+    server.close();
+  });
+  const answers = await collect(client.detectMany(names(12), {}, { batchSize: 2, concurrency: 3 }));
+  assert.equal(answers.length, 12);
+  assert.equal(server.busiest, 3);
+});
+
+withServer('bad pictures are reported in their places', undefined, {}, async (client) => {
+  const mixed = [...names(1), Buffer.from('broken'), '/no/such/file', ...names(1)];
+  const answers = await collect(client.detectMany(mixed, {}, { onError: 'report' }));
+  assert.deepEqual(answers.map(({ detections }) => detections.length), [1, 0, 0, 1]);
+  assert.equal(answers[1].error, 'not a picture');
+  assert.match(answers[2].error, /no such file/);
+  assert.ok(!('error' in answers[0]));
+});
+
+withServer('a bad picture throws with its place', undefined, {}, async (client) => {
+  await assert.rejects(collect(client.detectMany([...names(10), Buffer.from('broken')])), { name: 'PictureError', index: 10 });
+  await assert.rejects(client.detect(Buffer.from('broken')), PictureError);
+  await assert.rejects(client.detect('/no/such/file'), PictureError);
+});
+
+withServer('one failed request costs only its own pictures', (n) => n === 0 && status.INTERNAL, {}, async (client) => {
+  const answers = await collect(client.detectMany(names(6), {}, { batchSize: 2, concurrency: 1, onError: 'report' }));
+  assert.deepEqual(answers.map(({ error }) => error !== undefined), [true, true, false, false, false, false]);
+});
+
+withServer('pictures are read as they are needed', undefined, {}, async (client) => {
+  let read = 0;
+  async function* endless() {
+    for (;;) yield Buffer.from(`picture${read++}`);
+  }
+  for await (const answer of client.detectMany(endless(), {}, { batchSize: 4, concurrency: 2 })) {
+    if (answer.detections[0].box[0] === 5) break;
+  }
+  assert.ok(read <= 5 + 4 * 4, `${read} read`);
+});
+
+test('settings that cannot work are refused', async () => {
+  assert.throws(() => new Client('127.0.0.1:1', { deadlineMs: 0 }), RangeError);
+  assert.throws(() => new Client('127.0.0.1:1', { retries: -1 }), RangeError);
+  await assert.rejects(collect(new Client('127.0.0.1:1').detectMany([], {}, { batchSize: 9 })), RangeError);
+});
+
+test('round robin uses every address', async (t) => {
+  const servers = [await scripted(), await scripted()];
+  const addresses = `ipv4:${servers.map(({ url }) => url).join(',')}`;
+  const client = new Client(addresses, { roundRobin: true });
+  t.after(() => {
+    client.close();
+    for (const server of servers) server.close();
+  });
+  await client.detect(Buffer.from('picture0'));
+  await sleep(100); // until both are connected
+  for (const picture of names(8)) await client.detect(picture);
+  for (const server of servers) assert.ok(server.requests.length >= 3, `${server.requests.length} requests`);
+});
+
+test('TLS needs a trusted certificate', async (t) => {
+  const { NUDENET_TEST_CERTIFICATE: certificate, NUDENET_TEST_KEY: key } = process.env;
+  const pair = { private_key: readFileSync(key), cert_chain: readFileSync(certificate) };
+  const server = await scripted(undefined, grpc.ServerCredentials.createSsl(null, [pair]));
+  t.after(() => server.close());
+  for (const [tls, works] of [[{ rootCertificates: certificate }, true], [{}, false], [undefined, false]]) {
+    const client = new Client(server.url, { tls, retries: 0 });
+    const answer = client.detect(Buffer.from('picture1'));
+    if (works) assert.equal((await answer).detections.length, 1);
+    else await assert.rejects(answer, ServerUnavailable);
+    client.close();
+  }
+});
+
+test('sizes are those of the upright picture', () => {
+  const exif = (orientation) => {
+    const tiff = Buffer.from('4d4d002a000000080001011200030000000100000000', 'hex');
+    tiff.writeUInt16BE(orientation, 18);
+    const body = Buffer.concat([Buffer.from('Exif\0\0', 'latin1'), tiff]);
+    return Buffer.concat([Buffer.from([0xff, 0xe1, 0, body.length + 2]), body]);
+  };
+  const frame = Buffer.from('ffc000110800b40140030122000211010311 01'.replace(' ', ''), 'hex'); // 320x180
+  const start = Buffer.from('ffd8', 'hex');
+  assert.deepEqual(uprightSize(Buffer.concat([start, frame])), { width: 320, height: 180 });
+  assert.deepEqual(uprightSize(Buffer.concat([start, exif(3), frame])), { width: 320, height: 180 });
+  assert.deepEqual(uprightSize(Buffer.concat([start, exif(6), frame])), { width: 180, height: 320 });
+  for (const broken of ['', 'ff', 'ffd8', 'ffd8ffe1', 'ffd8ffc0', 'ffd8ffe1ffff', 'hello']) {
+    assert.deepEqual(uprightSize(Buffer.from(broken, 'hex')), { width: 0, height: 0 });
+  }
+});
