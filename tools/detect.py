@@ -111,7 +111,7 @@ class Drawings:
 
         Raises:
             picture_files.OutputError: it must not or cannot be written.
-            nudenet_client.PictureError: Pillow cannot decode `data`.
+            nudenet_client.PictureError: `data` cannot be decoded.
         """
         if self._annotated is not None:
             pixels = upright_pixels(data)

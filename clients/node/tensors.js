@@ -7,6 +7,7 @@
  * node tensors.js frames.rgb
  */
 
+import { realpathSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 
@@ -74,7 +75,8 @@ async function main() {
   }
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
+// Run, not imported. The path may lead over a link, import.meta.url never does.
+if (realpathSync(process.argv[1] ?? '.') === fileURLToPath(import.meta.url)) {
   await main().catch((error) => {
     console.error(error.message);
     process.exitCode = 1;
