@@ -60,7 +60,8 @@ async function main() {
     const tensor = toTensor(rgb);
     for (let start = 0; start < count; start += MAX_BATCH) {
       const size = Math.min(MAX_BATCH, count - start);
-      const output = await infer(connection, tensor.subarray(start * CHANNELS * PIXELS, (start + size) * CHANNELS * PIXELS));
+      const batch = tensor.subarray(start * CHANNELS * PIXELS, (start + size) * CHANNELS * PIXELS);
+      const output = await infer(connection, batch);
       const length = output.length / size;
       for (let i = 0; i < size; i += 1) {
         const candidates = output.subarray(i * length, (i + 1) * length);

@@ -114,7 +114,8 @@ export class Connection {
       } catch (error) {
         const failure = fromGrpc(error, this.url);
         const pause = Math.min(FIRST_PAUSE_MS * 2 ** made, LONGEST_PAUSE_MS) * (0.5 + Math.random() / 2);
-        if (!(failure instanceof ServerUnavailable) || made >= this.#retries || Date.now() + pause >= end) throw failure;
+        const again = failure instanceof ServerUnavailable && made < this.#retries && Date.now() + pause < end;
+        if (!again) throw failure;
         await sleep(pause);
       }
     }

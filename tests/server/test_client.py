@@ -4,9 +4,11 @@ import asyncio
 
 import numpy as np
 import pytest
-from nudenet_client import AsyncClient, Client, Parameters, PictureError, RequestRefused
+from nudenet_client import AsyncClient, Client, Parameters, PictureError, RequestRefused, ServerUnavailable, Tls
 from nudenet_client.pictures import upright_pixels
 from PIL import Image
+from scripted_triton import certificate
+from server import Options, Ports, Server
 
 
 @pytest.fixture(params=["grpc", "http"])
@@ -71,3 +73,13 @@ def test_asyncio_answers_the_same(server, astronaut):
         expected = client.detect(astronaut).to_json("x")
     answers = asyncio.run(ask())
     assert [answer.to_json("x") for answer in answers] == [expected] * 20
+
+
+def test_an_encrypted_server(tmp_path, astronaut):
+    cert, key = certificate(tmp_path)
+    encrypt = ("--grpc-use-ssl=1", f"--grpc-server-cert={cert}", f"--grpc-server-key={key}")
+    with Server(Options(ports=Ports.free(), arguments=encrypt)) as server:
+        with Client(server.grpc_url, tls=Tls(cert)) as client:
+            assert client.detect(astronaut).labels == ("FACE_FEMALE",)
+        with Client(server.grpc_url, retries=0) as client, pytest.raises(ServerUnavailable):
+            client.detect(astronaut)

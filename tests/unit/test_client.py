@@ -1,11 +1,14 @@
 """The Python client, as far as it needs no model: pictures in, answers out, retries, deadlines, order, TLS."""
 
 import asyncio
+import http.server
 import io
 import itertools
 import json
+import ssl
 import threading
 import time
+from contextlib import contextmanager
 
 import grpc
 import numpy as np
@@ -330,3 +333,53 @@ def test_tls_needs_a_trusted_certificate(client_class, tmp_path):
             client_class(server.url, retries=0).detect(b"picture1")
     with pytest.raises(ClientError, match="no file"):
         client_class(server.url, tls=Tls(tmp_path / "none.pem")).detect(b"picture1")
+
+
+@contextmanager
+def http_server(statuses, credentials=None):
+    """Answers its requests with these statuses and Triton's form of an error. Yields host and port."""
+    left = iter(statuses)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            body = b'{"error": "as told"}'
+            self.send_response(next(left))
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.handle_error = lambda *_: None  # a client that does not trust us hangs up
+        if credentials is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*credentials)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_http_statuses_mean_what_grpc_codes_do():
+    for status, kind in ((400, RequestRefused), (404, RequestRefused), (500, ClientError)):
+        with http_server([status]) as url, pytest.raises(ClientError, match="as told") as caught:
+            Client(url, protocol="http").detect(b"picture1")
+        assert type(caught.value) is kind
+    with http_server([503, 503, 400]) as url, pytest.raises(RequestRefused):  # unavailable twice, and asked again
+        Client(url, protocol="http", retries=2).detect(b"picture1")
+    with http_server([503, 503, 400]) as url, pytest.raises(ServerUnavailable, match="as told"):
+        Client(url, protocol="http", retries=1).detect(b"picture1")
+
+
+def test_https_needs_a_trusted_certificate(tmp_path):
+    credentials = certificate(tmp_path)
+    with http_server([400], credentials) as url:
+        with pytest.raises(ServerUnavailable, match="certificate"):
+            Client(url, protocol="http", tls=Tls(), retries=0).detect(b"picture1")
+        with pytest.raises(RequestRefused, match="as told"):
+            Client(url, protocol="http", tls=Tls(credentials[0])).detect(b"picture1")

@@ -17,7 +17,7 @@ def live(streams: Sequence[Stream]) -> Table:
     """Current rates of every stream."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("stream", overflow="fold", ratio=2)
-    for name in ("FPS in", "served", "dropped", "failed", "p50 ms", "p99 ms"):
+    for name in ("FPS in", "FPS served", "dropped", "failed", "p50 ms", "p99 ms"):
         table.add_column(name, justify="right")
     table.add_column("found", overflow="fold", ratio=2)
     for stream in streams:

@@ -92,7 +92,10 @@ withServer('a silent server meets the deadline', () => sleep(400), { deadlineMs:
 
 test('nobody there', async () => {
   const client = new Client('127.0.0.1:1', { retries: 0 });
-  await assert.rejects(client.detect(Buffer.from('picture1')), { name: 'ServerUnavailable', message: /127\.0\.0\.1:1\b/ });
+  await assert.rejects(client.detect(Buffer.from('picture1')), {
+    name: 'ServerUnavailable',
+    message: /127\.0\.0\.1:1\b/,
+  });
   client.close();
 });
 
@@ -131,7 +134,8 @@ withServer('bad pictures are reported in their places', undefined, {}, async (cl
 });
 
 withServer('a bad picture throws with its place', undefined, {}, async (client) => {
-  await assert.rejects(collect(client.detectMany([...names(10), Buffer.from('broken')])), { name: 'PictureError', index: 10 });
+  const mixed = [...names(10), Buffer.from('broken')];
+  await assert.rejects(collect(client.detectMany(mixed)), { name: 'PictureError', index: 10 });
   await assert.rejects(client.detect(Buffer.from('broken')), PictureError);
   await assert.rejects(client.detect('/no/such/file'), PictureError);
 });

@@ -46,7 +46,8 @@ export function parameters(request) {
 function answer(request) {
   const names = pictures(request);
   const good = names.map((name) => name.startsWith('picture'));
-  const floats = names.flatMap((name, i) => (good[i] ? [Number(name.slice(7)), 0, 10, 10, 12, 0.5] : [0, 0, 0, 0, 0, 0]));
+  const row = (name) => [Number(name.slice(7)), 0, 10, 10, 12, 0.5];
+  const floats = names.flatMap((name, i) => (good[i] ? row(name) : Array(6).fill(0)));
   const counts = Buffer.from(new Int32Array(good.map((fine) => (fine ? 1 : -1))).buffer);
   const tensors = {
     detections: ['FP32', [names.length, 1, 6], Buffer.from(new Float32Array(floats).buffer)],
