@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,14 @@ def containers(folder: str) -> Iterator[dict]:
 
 
 def triton_arguments(folder: str) -> list[str]:
-    """What the one tritonserver container of a kustomization passes to tritonserver."""
-    (found,) = [one for one in containers(folder) if one["command"] == ["tritonserver"]]
-    return found["args"]
+    """What tritonserver gets in a kustomization: from the image's entry point, then from the container."""
+    (found,) = [one for one in containers(folder) if "command" not in one]
+    repository = next(variable["value"] for variable in found["env"] if variable["name"] == "MODEL_REPOSITORY")
+    return [argument.replace("$repository", repository) for argument in entrypoint_arguments()] + found["args"]
+
+
+def entrypoint_arguments() -> list[str]:
+    """Options that the image's entry point gives tritonserver."""
+    script = (KUBERNETES.parent / "entrypoint.sh").read_text()
+    _, line = script.replace("\\\n", " ").split("exec tritonserver ", 1)
+    return [word for word in shlex.split(line.splitlines()[0]) if word.startswith("--")]

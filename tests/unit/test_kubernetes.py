@@ -111,6 +111,7 @@ def test_everything_selects_the_servers(folder: str):
 def test_service_is_headless_and_names_ports_that_exist():
     service = manifests.find("base", "Service")["spec"]
     (triton,) = manifests.find("base", "Deployment")["spec"]["template"]["spec"]["containers"]
+    assert triton["name"] == "triton"
     ports = {port["name"]: port["containerPort"] for port in triton["ports"]}
     assert service["clusterIP"] == "None"
     assert {port["targetPort"]: port["port"] for port in service["ports"]}.items() <= ports.items()
@@ -202,7 +203,7 @@ def scripts() -> set[tuple[str, tuple[str, ...]]]:
     for folder in manifests.FOLDERS:
         for container in manifests.containers(folder):
             probe = container.get("livenessProbe", {}).get("exec", {}).get("command", [])
-            lines = [" ".join(container["command"] + container.get("args", [])), " ".join(probe)]
+            lines = [" ".join(container.get("command", []) + container.get("args", [])), " ".join(probe)]
             for line in "\n".join(lines).splitlines():
                 if match := re.search(r"python3 (?:/opt/nudenet/)?((?:build|tools)/\w+\.py)(.*)", line):
                     found.add((match[1], tuple(re.findall(r"--[a-z-]+", match[2]))))
@@ -227,7 +228,9 @@ def test_python_command_lines_exist_and_take_their_options():
         "tools/healthcheck.py",
         "tools/canary_exporter.py",
     }
+    dockerfile = (ROOT / "deploy/Dockerfile").read_text()
     for script, options in commands:
+        assert f"COPY {script.split('/')[0]} " in dockerfile or f" {script} " in dockerfile, f"{script} is in no image"
         result = subprocess.run(
             [sys.executable, str(ROOT / script), "--help"],
             capture_output=True,
