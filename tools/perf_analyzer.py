@@ -8,6 +8,7 @@ import csv
 import importlib.util
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -29,10 +30,11 @@ def binary() -> Path:
     Raises:
         PerfAnalyzerError: the installed tritonclient does not carry it.
     """
-    path = Path(sys.executable).parent / "perf_analyzer"
-    if not path.is_file():
-        raise PerfAnalyzerError(f"{path} is missing: tritonclient 2.51.0 for Linux brings it; run make setup")
-    return path
+    beside_python = Path(sys.executable).parent / "perf_analyzer"
+    found = str(beside_python) if beside_python.is_file() else shutil.which("perf_analyzer")
+    if found is None:
+        raise PerfAnalyzerError(f"no {beside_python}: tritonclient 2.51.0 for Linux brings it; run make setup")
+    return Path(found)
 
 
 def link_libraries(folder: Path) -> None:

@@ -311,9 +311,8 @@ class Server:
                     f"install libpython{version} (Debian, Ubuntu: apt-get install libpython{version})"
                 )
             libraries += [found] if found else []
+            # The stub is isolated from PYTHONPATH: it finds its packages by the first python3 on PATH.
             environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
-            # The stub embeds libpython and does not know of a virtual environment by itself.
-            environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path.endswith("site-packages"))
         if environment.get("LD_LIBRARY_PATH"):
             libraries.append(environment["LD_LIBRARY_PATH"])
         environment["LD_LIBRARY_PATH"] = os.pathsep.join(libraries)

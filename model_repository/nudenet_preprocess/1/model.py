@@ -45,7 +45,14 @@ class TritonPythonModel:
             int(value["max_bytes"]), int(value["max_pixels"]), int(value["max_scans"]), int(value["max_scan_work"])
         )
         self.height, self.width = height, width
-        self.decoder = decoder.CpuDecoder(height, width, value["strict"] == "true")
+        strict = value["strict"] == "true"
+        if value.get("decoder", "cpu") == "nvjpeg":
+            from nvjpeg import GpuDecoder
+
+            device = int(args["model_instance_device_id"])
+            self.decoder = GpuDecoder(height, width, strict, config["max_batch_size"], device)
+        else:
+            self.decoder = decoder.CpuDecoder(height, width, strict)
         self.counters = Counters(pb_utils, METRICS)
         gc.collect()
         gc.freeze()  # what is alive now stays: no collection needs to look at it again

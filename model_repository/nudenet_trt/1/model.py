@@ -1,13 +1,13 @@
 """Triton glue of the stand-in engines that configs/cpu.pbtxt and configs/cuda.pbtxt name."""
 
 import gc
+import importlib
 import json
 from pathlib import Path
 
 import triton_python_backend_utils as pb_utils
-from engine import OpenVinoEngine
 
-ENGINES = {"openvino": OpenVinoEngine}
+ENGINES = {"openvino": ("engine", "OpenVinoEngine"), "cuda": ("cuda_engine", "CudaEngine")}
 
 
 class TritonPythonModel:
@@ -17,7 +17,8 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         value = {key: entry["string_value"] for key, entry in config["parameters"].items()}
         folder = Path(args["model_repository"]) / args["model_version"]
-        engine = ENGINES[value["engine"]]
+        module, name = ENGINES[value["engine"]]
+        engine = getattr(importlib.import_module(module), name)  # an engine's libraries are needed only where it runs
         self.engine = engine(folder, config["max_batch_size"], value["precision"], int(value["threads"]))
         pb_utils.Logger.log_info(f"nudenet_trt: {self.engine.name}, {self.engine.precision}")
         gc.collect()

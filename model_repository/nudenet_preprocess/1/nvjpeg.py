@@ -1,0 +1,242 @@
+"""JPEG decoding on the GPU: NVIDIA's hardware decoder through nvJPEG, then resize and scaling in one kernel.
+
+nvJPEG is called directly: nvImageCodec's decoder reaches a third of its rate on 720p frames (bench/NOTES.md).
+The hardware takes baseline files; all others, and small ones, go to the CPU decoder.
+No Triton import: usable and testable alone, on a machine with an NVIDIA GPU that has the JPEG engine (A100, H100, ...).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from cuda.bindings import driver, nvrtc, runtime
+from decoder import CpuDecoder, Picture
+
+_HARDWARE_BACKEND = 3  # NVJPEG_BACKEND_HARDWARE
+_PLANAR_RGB = 3  # NVJPEG_OUTPUT_RGB
+_LIBRARIES = ("libnvjpeg.so.13", "libnvjpeg.so.12", "libnvjpeg.so")
+_EOI = b"\xff\xd9"
+
+# Area average (what INTER_AREA does): each output pixel is the mean of the source rectangle that it covers.
+_KERNEL = r"""
+struct Source { const unsigned char* pixels; int width, height, box_width, box_height; };
+
+extern "C" __global__ void shrink(const Source* sources, float* out, int width, int height) {
+  int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y, image = blockIdx.z / 3, channel = blockIdx.z % 3;
+  if (x >= width) return;
+  Source s = sources[image];
+  float value = 0.f;
+  if (x < s.box_width && y < s.box_height) {
+    const unsigned char* plane = s.pixels + (size_t)channel * s.width * s.height;
+    float scale_x = (float)s.width / s.box_width, scale_y = (float)s.height / s.box_height;
+    float left = x * scale_x, right = fminf(left + scale_x, s.width);
+    float top = y * scale_y, bottom = fminf(top + scale_y, s.height);
+    float total = 0.f, weight = 0.f;
+    for (int row = (int)top; row < bottom; ++row) {
+      float wy = fminf(row + 1, bottom) - fmaxf(row, top);
+      for (int column = (int)left; column < right; ++column) {
+        float w = wy * (fminf(column + 1, right) - fmaxf(column, left));
+        total += w * plane[(size_t)row * s.width + column];
+        weight += w;
+      }
+    }
+    value = total / (weight * 255.f);
+  }
+  out[((size_t)blockIdx.z * height + y) * width + x] = value;
+}
+"""
+
+
+class GpuError(RuntimeError):
+    """No usable GPU, nvJPEG or JPEG engine; the message says what to do."""
+
+
+class _Image(ctypes.Structure):
+    _fields_ = (("channel", ctypes.c_void_p * 4), ("pitch", ctypes.c_size_t * 4))
+
+
+class _Source(ctypes.Structure):
+    _fields_ = (
+        ("pixels", ctypes.c_void_p),
+        ("width", ctypes.c_int),
+        ("height", ctypes.c_int),
+        ("box_width", ctypes.c_int),
+        ("box_height", ctypes.c_int),
+    )
+
+
+def _cuda(result: tuple) -> Any:
+    status, *values = result
+    if int(status) != 0:
+        raise GpuError(f"CUDA call failed with {status!r}; see nvidia-smi, or set decoder to cpu")
+    return values[0] if values else None
+
+
+class GpuDecoder:
+    """Decodes up to `max_batch` pictures in one go. Output lies in page-locked memory, valid until the next call."""
+
+    def __init__(self, height: int, width: int, strict: bool, max_batch: int, device: int = 0) -> None:
+        """Set up decoder, kernel and memory on GPU `device`.
+
+        Raises:
+            GpuError: no GPU, no nvJPEG, or a GPU without the JPEG engine.
+        """
+        self._height, self._width, self._max_batch = height, width, max_batch
+        self._cpu = CpuDecoder(height, width, strict)
+        _cuda(runtime.cudaSetDevice(device))
+        _cuda(runtime.cudaFree(0))  # creates the context
+        self._stream = _cuda(runtime.cudaStreamCreateWithFlags(runtime.cudaStreamNonBlocking))
+        self._kernel = self._compile(device)
+        size = max_batch * 3 * height * width
+        self._result = _cuda(runtime.cudaMalloc(size * 4))
+        address = int(_cuda(runtime.cudaMallocHost(size * 4)))
+        memory = (ctypes.c_float * size).from_address(address)
+        self._host = np.ctypeslib.as_array(memory).reshape(max_batch, 3, height, width)
+        self._used = 0
+        self._device_sources = _cuda(runtime.cudaMalloc(max_batch * ctypes.sizeof(_Source)))
+        self._arena, self._arena_bytes = 0, 0
+        self._open_nvjpeg()
+
+    def _compile(self, device: int) -> Any:
+        major = _cuda(runtime.cudaDeviceGetAttribute(runtime.cudaDeviceAttr.cudaDevAttrComputeCapabilityMajor, device))
+        minor = _cuda(runtime.cudaDeviceGetAttribute(runtime.cudaDeviceAttr.cudaDevAttrComputeCapabilityMinor, device))
+        program = _cuda(nvrtc.nvrtcCreateProgram(_KERNEL.encode(), b"shrink.cu", 0, [], []))
+        options = [f"--gpu-architecture=sm_{major}{minor}".encode()]
+        _cuda(nvrtc.nvrtcCompileProgram(program, len(options), options))
+        binary = b" " * _cuda(nvrtc.nvrtcGetCUBINSize(program))
+        _cuda(nvrtc.nvrtcGetCUBIN(program, binary))
+        self._module = _cuda(driver.cuModuleLoadData(np.char.array(binary)))
+        return _cuda(driver.cuModuleGetFunction(self._module, b"shrink"))
+
+    def _open_nvjpeg(self) -> None:
+        for name in _LIBRARIES:
+            try:
+                self._library = ctypes.CDLL(name)
+                break
+            except OSError:
+                continue
+        else:
+            raise GpuError("libnvjpeg is not installed: pip install nvidia-nvjpeg, or set decoder to cpu")
+        self._handle, self._state = ctypes.c_void_p(), ctypes.c_void_p()
+        self._parsed, self._params = ctypes.c_void_p(), ctypes.c_void_p()
+        library = self._library
+        if library.nvjpegCreateEx(_HARDWARE_BACKEND, None, None, 0, ctypes.byref(self._handle)):
+            raise GpuError("this GPU has no JPEG engine (A100, H100 and newer have); set decoder to cpu")
+        self._nvjpeg("nvjpegJpegStateCreate", self._handle, ctypes.byref(self._state))
+        self._nvjpeg("nvjpegJpegStreamCreate", self._handle, ctypes.byref(self._parsed))
+        self._nvjpeg("nvjpegDecodeParamsCreate", self._handle, ctypes.byref(self._params))
+        self._nvjpeg("nvjpegDecodeParamsSetOutputFormat", self._params, _PLANAR_RGB)
+        self._initialized_for = 0
+
+    def _nvjpeg(self, name: str, *arguments: Any) -> None:
+        status = getattr(self._library, name)(*arguments)
+        if status:
+            raise GpuError(f"{name} failed with status {status}")
+
+    def allocate(self, count: int) -> np.ndarray:
+        """Memory for `count` pictures, FP32 [count,3,height,width]; valid until after the next `decode`."""
+        if self._used + count > self._max_batch:
+            return self._cpu.allocate(count)
+        self._used += count
+        return self._host[self._used - count : self._used]
+
+    def _is_suitable(self, picture: Picture) -> bool:
+        """Whether the hardware decodes this file as the CPU decoder would."""
+        header, box = picture.header, picture.box
+        if header.scans != 1 or header.orientation != 1 or header.colorspace != "YCbCr":
+            return False
+        if box.width > header.width or box.height > header.height or picture.data[-2:] != _EOI:
+            return False  # enlarging, and files whose end is missing or followed by something else
+        parsed = self._library.nvjpegJpegStreamParse(
+            self._handle, picture.data, ctypes.c_size_t(len(picture.data)), 0, 0, self._parsed
+        )
+        supported = ctypes.c_int(1)
+        return (
+            parsed == 0
+            and self._library.nvjpegDecodeBatchedSupportedEx(
+                self._handle, self._parsed, self._params, ctypes.byref(supported)
+            )
+            == 0
+            and supported.value == 0
+        )
+
+    def decode(self, pictures: Sequence[Picture]) -> None:
+        """Fill ``out`` of every picture, or set its ``error``; one bad picture does not touch the others."""
+        self._used = 0
+        slots = {self._slot(picture): picture for picture in pictures}
+        slots.pop(None, None)
+        on_gpu = {slot: picture for slot, picture in slots.items() if self._is_suitable(picture)}
+        chosen = {id(picture) for picture in on_gpu.values()}
+        if on_gpu and not self._decode_on_gpu(on_gpu):
+            chosen = set()
+        self._cpu.decode([picture for picture in pictures if id(picture) not in chosen])
+
+    def _slot(self, picture: Picture) -> int | None:
+        """Index of ``picture.out`` in the page-locked memory; None where it lies elsewhere."""
+        offset = picture.out.ctypes.data - self._host.ctypes.data
+        return offset // self._host[0].nbytes if 0 <= offset < self._host.nbytes else None
+
+    def _decode_on_gpu(self, slots: dict[int, Picture]) -> bool:
+        """Decode, shrink and copy back; False where nvJPEG refused the batch."""
+        pictures = list(slots.values())
+        count = len(pictures)
+        sizes = [picture.header.width * picture.header.height * 3 for picture in pictures]
+        self._reserve(sum(sizes))
+        images, sources = (_Image * count)(), (_Source * self._max_batch)()
+        address = self._arena
+        for image, size, (slot, picture) in zip(images, sizes, slots.items(), strict=True):
+            width, height = picture.header.width, picture.header.height
+            for channel in range(3):
+                image.channel[channel] = address + channel * width * height
+                image.pitch[channel] = width
+            sources[slot] = _Source(address, width, height, picture.box.width, picture.box.height)
+            address += size
+        if count != self._initialized_for:
+            self._nvjpeg("nvjpegDecodeBatchedInitialize", self._handle, self._state, count, 1, _PLANAR_RGB)
+            self._initialized_for = count
+        status = self._library.nvjpegDecodeBatched(
+            self._handle,
+            self._state,
+            (ctypes.c_char_p * count)(*(picture.data for picture in pictures)),
+            (ctypes.c_size_t * count)(*(len(picture.data) for picture in pictures)),
+            images,
+            ctypes.c_void_p(int(self._stream)),
+        )
+        if status:
+            self._initialized_for = 0
+            _cuda(runtime.cudaStreamSynchronize(self._stream))
+            return False
+        self._shrink(sources, max(slots) + 1)
+        return True
+
+    def _shrink(self, sources: Any, count: int) -> None:
+        to_device, to_host = (
+            runtime.cudaMemcpyKind.cudaMemcpyHostToDevice,
+            runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost,
+        )
+        size = ctypes.sizeof(_Source) * count
+        _cuda(runtime.cudaMemcpyAsync(self._device_sources, ctypes.addressof(sources), size, to_device, self._stream))
+        values = (int(self._device_sources), int(self._result), self._width, self._height)
+        types = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int)
+        _cuda(
+            driver.cuLaunchKernel(
+                self._kernel, -(-self._width // 128), self._height, 3 * count, 128, 1, 1, 0, int(self._stream),
+                (values, types), 0,
+            )
+        )  # fmt: skip
+        _cuda(
+            runtime.cudaMemcpyAsync(
+                self._host.ctypes.data, self._result, self._host[:count].nbytes, to_host, self._stream
+            )
+        )
+        _cuda(runtime.cudaStreamSynchronize(self._stream))
+
+    def _reserve(self, size: int) -> None:
+        """Grow the memory for decoded pictures; it never shrinks, limits on pixels bound it."""
+        if size > self._arena_bytes:
+            if self._arena:
+                _cuda(runtime.cudaFree(self._arena))
+            self._arena, self._arena_bytes = int(_cuda(runtime.cudaMalloc(size))), size
