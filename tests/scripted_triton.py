@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -102,6 +103,7 @@ def scripted_triton(behave: Behaviour, credentials: grpc.ServerCredentials | Non
 
 def certificate(folder: Path) -> tuple[Path, Path]:
     """A new self-signed certificate for 127.0.0.1 and localhost: (certificate, private key), PEM files."""
+    assert shutil.which("openssl"), "openssl is missing: install the Debian package openssl"
     cert, key = folder / "cert.pem", folder / "key.pem"
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
     names = "subjectAltName=IP:127.0.0.1,DNS:localhost"
