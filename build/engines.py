@@ -38,7 +38,12 @@ def has_bf16() -> bool:
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def openvino_engine(model: Path, precision: str, max_batch: int = 8, threads: int = 0) -> Engine:
-    """The CPU engine that serves, on the graph at `model` (its name must be the one that `precision` serves)."""
-    served = engine.OpenVinoEngine(model.parent, max_batch, precision, threads)
-    return lambda batch: served.infer([batch])
+def openvino_engine(model: Path, precision: str) -> Engine:
+    """The CPU engine that serves, one picture at a time (each batch size costs a compilation).
+
+    Args:
+        model: the graph; its name must be the one that `precision` serves.
+        precision: see ``engine.PRECISIONS`` of nudenet_trt.
+    """
+    served = engine.OpenVinoEngine(model.parent, 1, precision)
+    return lambda batch: np.concatenate([served.infer([picture[None]]).copy() for picture in batch])

@@ -30,3 +30,9 @@ def server(onnx_path: Path) -> Iterator[Server]:
 def astronaut() -> bytes:
     """A 1280x720 JPEG with one FACE_FEMALE."""
     return (DATA / "astronaut_720p.jpg").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The bundled pictures."""
+    return DATA
