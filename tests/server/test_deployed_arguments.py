@@ -17,6 +17,7 @@ import tritonclient.http as httpclient
 from server import Options, Ports, Server, find_installation
 from tritonclient.utils import InferenceServerException
 
+DEPLOY = Path(__file__).parents[2] / "deploy"
 ADMIN_KEY = "only-for-this-test"
 # What the test has to choose itself: places, and how soon and how often spans are sent.
 OWN = (
@@ -49,6 +50,14 @@ def test_tritonserver_knows_every_option(folder: str, known_options: set[str]):
     assert len(known_options) > 50
     options = {argument.split("=", 1)[0] for argument in manifests.triton_arguments(folder)}
     assert options <= known_options
+
+
+def test_tritonserver_knows_every_option_of_the_cpu_image(known_options: set[str]):
+    dockerfile = (DEPLOY / "Dockerfile.cpu").read_text()
+    options = set(re.findall(r'"(--[a-z-]+)', dockerfile)) | set(
+        re.findall(r"^  - (--[a-z-]+)=", (DEPLOY / "compose.yaml").read_text(), re.MULTILINE)
+    )
+    assert {"--model-config-name", "--trace-config"} <= options <= known_options
 
 
 @pytest.fixture(scope="module")
