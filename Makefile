@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test serve perf ui lint format clean image plan serve-docker tensorrt-api
+.PHONY: help setup demo test serve accuracy perf ui lint format clean image plan serve-docker tensorrt-api
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -25,6 +25,10 @@ test: setup  ## all tests, against the real server
 
 serve: setup  ## run the server until Ctrl-C (HTTP_PORT, GRPC_PORT, METRICS_PORT)
 	$(PY) tools/serve.py $(ARGS)
+
+accuracy: setup  ## what each precision costs in detections (ARGS="--images FOLDER": on your own pictures)
+	@test -f model_repository/nudenet_trt/1/model.onnx || $(PY) build/export_onnx.py
+	$(PY) build/accuracy.py $(ARGS)
 
 perf: setup  ## measure with perf_analyzer (ARGS go to it: --url, --concurrency-range ...)
 	$(PY) tools/perf.py $(ARGS)
