@@ -83,6 +83,7 @@ class Options:
     tuning: repository.Tuning = field(default_factory=repository.Tuning)
     model_repository: Path = repository.MODEL_REPOSITORY
     arguments: tuple[str, ...] = ()  # passed to tritonserver as they are
+    ready_seconds: float = READY_SECONDS
     on_log: Callable[[str], None] | None = None  # called with every line the server prints
 
 
@@ -173,8 +174,8 @@ class Server:
     def metrics_url(self) -> str:
         return f"http://{LOOPBACK}:{self.ports.metrics}/metrics"
 
-    def start(self, timeout: float = READY_SECONDS) -> None:
-        """Start the server and wait until every model is ready, at most `timeout` seconds."""
+    def start(self) -> None:
+        """Start the server and wait until every model is ready, at most ``options.ready_seconds``."""
         _check_ports(self.ports)
         installation = find_installation()
         begin = time.monotonic()
@@ -197,7 +198,7 @@ class Server:
             )
             self._reader = threading.Thread(target=self._read_log, args=(self.process,), daemon=True)
             self._reader.start()
-            self._wait_ready(begin + timeout)
+            self._wait_ready(begin + self.options.ready_seconds)
         except BaseException:
             self.stop()
             raise
@@ -239,6 +240,10 @@ class Server:
         marker = "nudenet_trt: "
         said = [line.split(marker, 1)[1] for line in list(self.log) if marker in line and line.startswith("I")]
         return said[-1].strip('"') if said else "TensorRT plan"
+
+    def shared_memory_bytes(self) -> int:
+        """What this server's regions take in /dev/shm."""
+        return sum(region.stat().st_blocks * 512 for region in SHM.glob(f"{self.region_prefix}*"))
 
     def stub_pids(self, model: str) -> list[int]:
         """Process ids of the Python stubs that run `model`."""

@@ -47,6 +47,11 @@ class TritonPythonModel:
         self.height, self.width = height, width
         strict = value["strict"] == "true"
         if value.get("decoder", "cpu") == "nvjpeg":
+            if strict:
+                raise ValueError(
+                    "the GPU's decoder does not report damage inside a file: set strict to false to accept that, "
+                    "or decoder to cpu"
+                )
             from nvjpeg import GpuDecoder
 
             device = int(args["model_instance_device_id"])

@@ -166,9 +166,11 @@ class GpuDecoder:
     def decode(self, pictures: Sequence[Picture]) -> None:
         """Fill ``out`` of every picture, or set its ``error``; one bad picture does not touch the others."""
         self._used = 0
-        slots = {self._slot(picture): picture for picture in pictures}
-        slots.pop(None, None)
-        on_gpu = {slot: picture for slot, picture in slots.items() if self._is_suitable(picture)}
+        on_gpu = {
+            slot: picture
+            for picture in pictures
+            if (slot := self._slot(picture)) is not None and self._is_suitable(picture)
+        }
         chosen = {id(picture) for picture in on_gpu.values()}
         if on_gpu and not self._decode_on_gpu(on_gpu):
             chosen = set()

@@ -1,0 +1,86 @@
+"""tools/perf.py with the real perf_analyzer."""
+
+import base64
+import csv
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from repository import ROOT
+from server_status import read_statistics
+
+# The shortest runs that perf_analyzer calls a measurement.
+SHORT = ("--measurement-mode", "count_windows", "--measurement-request-count", "5", "--stability-percentage", "999")
+
+
+def run(*arguments, status=0):
+    command = [sys.executable, ROOT / "tools" / "perf.py", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == status, result.stdout + result.stderr
+    return result
+
+
+@pytest.fixture
+def folder(tmp_path, astronaut):
+    """A JPEG, and below it a PNG that has to be encoded."""
+    (tmp_path / "in" / "below").mkdir(parents=True)
+    (tmp_path / "in" / "a.jpg").write_bytes(astronaut)
+    Image.new("RGB", (64, 36), "red").save(tmp_path / "in" / "below" / "b.png")
+    (tmp_path / "in" / "notes.txt").write_text("not for us")
+    return tmp_path / "in"
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_a_running_server_is_measured_with_what_the_user_says(server, folder, tmp_path, protocol):
+    before = read_statistics(server.http_url)["nudenet"][0]
+    url = server.grpc_url if protocol == "grpc" else server.http_url
+    report = tmp_path / "report.csv"
+    load = ["--concurrency-range", "2", "-b", "4", "-f", report]
+    result = run("--url", url, "-i", protocol, "--pictures", folder, *load, *SHORT)
+    assert "Batch size: 4" in result.stdout
+    assert "Concurrency: 2, throughput: " in result.stdout
+    assert "pictures: 2;" in result.stderr
+    (row,) = csv.DictReader(report.open())
+    assert (row["Concurrency"], float(row["Inferences/Second"]) > 0) == ("2", True)
+    recent = read_statistics(server.http_url)["nudenet"][0] - before
+    assert recent.failures == 0
+    assert recent.pictures == 4 * recent.requests > 0
+
+
+def test_without_a_url_it_starts_a_server_and_loads_it_lightly_and_fully():
+    result = run(*SHORT)
+    assert "started a server on 127.0.0.1:" in result.stderr
+    assert "Concurrency: 1, throughput: " in result.stdout
+    assert "Concurrency: 16, throughput: " in result.stdout
+    assert "nudenet_preprocess" in result.stdout  # times of the steps
+    port = result.stderr.partition("started a server on 127.0.0.1:")[2].partition(":")[0]
+    assert subprocess.run(["pgrep", "-f", f"grpc-port={port}"], check=False, capture_output=True).returncode == 1
+
+
+def test_a_request_rate_replaces_the_concurrency(server):
+    result = run("--url", server.grpc_url, "--request-rate-range=20", *SHORT)
+    assert "Request Rate: 20" in result.stdout
+    assert "oncurrency: 16" not in result.stdout
+
+
+def test_the_input_file_alone_for_a_perf_analyzer_elsewhere(folder, tmp_path, astronaut):
+    target = tmp_path / "pictures.json"
+    run("--input-only", target, "--pictures", folder / "a.jpg", "--pictures", folder)
+    entries = json.loads(target.read_text())["data"]
+    files = [base64.b64decode(entry["image"]["b64"]) for entry in entries]
+    assert files[0] == files[1] == struct.pack("<I", len(astronaut)) + astronaut
+    assert len(files) == 3
+    assert files[2][4:6] == b"\xff\xd8"  # the PNG as JPEG
+
+
+def test_what_cannot_work_says_why(tmp_path):
+    assert "Connection refused" in run("--url", "127.0.0.1:1", status=99).stderr
+    assert f"{tmp_path}: no pictures there" in run("--pictures", tmp_path, status=1).stderr
+    missing = run("--pictures", Path("/no/such.jpg"), status=1)
+    assert "/no/such.jpg: cannot be read: No such file" in missing.stderr
+    wrong = run("--url", "127.0.0.1:1", "--concurrency-rang", "3", status=1)
+    assert "unrecognized option" in wrong.stdout + wrong.stderr

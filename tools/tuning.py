@@ -1,0 +1,46 @@
+"""What is set for one machine instead of standing in a committed file. The figures behind it are in bench/NOTES.md."""
+
+from __future__ import annotations
+
+import os
+
+from repository import Tuning
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def for_cpu(cpu_cores: int, precision: str = "auto") -> Tuning:
+    """The cpu configuration on `cpu_cores` cores.
+
+    Args:
+        cpu_cores: cores for server, steps and engine together.
+        precision: see engine.PRECISIONS.
+    """
+    return Tuning(
+        instances={"nudenet_preprocess": max(2, cpu_cores // 2), "nudenet_trt": 1, "nudenet_postprocess": 1},
+        parameters={"nudenet_trt": {"threads": str(cpu_cores), "precision": precision}},
+    )
+
+
+def for_cuda(cpu_cores: int, decoder: str = "cpu", precision: str = "FP16") -> Tuning:
+    """The cuda configuration on a host with `cpu_cores` cores and one GPU.
+
+    Args:
+        decoder: cpu, or nvjpeg for the GPU's JPEG engine, which does not report damage inside a file.
+        precision: FP16 or FP32.
+    """
+    on_gpu = decoder == "nvjpeg"
+    return Tuning(
+        instances={
+            "nudenet_preprocess": 3 if on_gpu else max(2, cpu_cores - 4),
+            "nudenet_trt": 2,
+            "nudenet_postprocess": max(1, cpu_cores // 4),
+        },
+        parameters={
+            "nudenet_preprocess": {"decoder": decoder, "strict": "false" if on_gpu else "true"},
+            "nudenet_trt": {"precision": precision},
+        },
+    )
