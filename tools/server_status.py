@@ -7,11 +7,13 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 TIMEOUT = 5.0  # seconds for each of the server's answers
 _SAMPLE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)$")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+Metrics: TypeAlias = dict[str, list[tuple[dict[str, str], float]]]  # name -> (labels, value) of each sample
 
 
 class StatusError(RuntimeError):
@@ -91,8 +93,8 @@ class Status:
         return result
 
 
-def read_status(url: str, metrics_url: str) -> Status:
-    """Ask the server at `url` (HOST:PORT of HTTP) and its metrics port (HOST:PORT).
+def read_status(url: str, metrics_url: str | None = None) -> Status:
+    """Ask the server at `url` (HOST:PORT of HTTP) and its metrics port (HOST:PORT); None leaves the metrics out.
 
     Raises:
         StatusError: nobody answers at `url`, or it is no Triton. Missing metrics are no error but `metrics_error`.
@@ -101,10 +103,12 @@ def read_status(url: str, metrics_url: str) -> Status:
     if "version" not in server:
         raise StatusError(f"{url}: no Triton server there: /v2 has no version")
     live, ready = (_request(url, "GET", f"/v2/health/{kind}")[0] == 200 for kind in ("live", "ready"))
+    metrics: Metrics = {}
+    problem: str | None = None
     try:
-        metrics, problem = read_metrics(metrics_url), None
+        metrics = read_metrics(metrics_url) if metrics_url else {}
     except StatusError as error:
-        metrics, problem = {}, str(error)
+        problem = str(error)
     statistics = read_statistics(url)
     models, engine = [], "unknown: nudenet_trt is not loaded"
     for entry in _json(url, "POST", "/v2/repository/index"):
@@ -162,9 +166,6 @@ def read_statistics(url: str) -> dict[str, tuple[Counters, int]]:
         )
         result[entry["name"]] = (counters, entry["last_inference"])
     return result
-
-
-Metrics = dict[str, list[tuple[dict[str, str], float]]]
 
 
 def read_metrics(url: str) -> Metrics:
