@@ -9,6 +9,7 @@ import nms
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from counters import Counters
+from gate import Gate
 
 FAILED = -1  # num_detections of a picture that preprocessing refused
 METRICS = {"nudenet_detections_total": ("Detections answered", "class")}
@@ -25,11 +26,13 @@ class TritonPythonModel:
         self.names = np.array([label.encode() for label in self.labels], np.object_)
         self.defaults = nms.Settings()
         self.counters = Counters(pb_utils, METRICS)
+        self.gate = Gate(pb_utils)
         gc.collect()
         gc.freeze()
 
     def execute(self, requests):
         responses = [self._respond(request) for request in requests]
+        self.gate.leave(len(requests))
         self.counters.flush()
         return responses
 

@@ -13,6 +13,7 @@ import letterbox
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from counters import Counters
+from gate import Gate
 
 ON_ERROR = ("fail", "report")
 METRICS = {
@@ -59,10 +60,12 @@ class TritonPythonModel:
         else:
             self.decoder = decoder.CpuDecoder(height, width, strict)
         self.counters = Counters(pb_utils, METRICS)
+        self.gate = Gate(pb_utils, int(value.get("max_in_flight", 0)))
         gc.collect()
         gc.freeze()  # what is alive now stays: no collection needs to look at it again
 
     def execute(self, requests):
+        self.gate.enter(len(requests))
         # Headers of all requests first, then one call for all pictures: a GPU decodes a batch as fast as one.
         prepared = [self._guarded(self._prepare, request) for request in requests]
         begin = time.perf_counter()
@@ -70,6 +73,7 @@ class TritonPythonModel:
         self.decoder.decode(pictures)
         self._count(pictures, time.perf_counter() - begin)
         responses = [self._guarded(self._respond, batch) if isinstance(batch, Batch) else batch for batch in prepared]
+        self.gate.leave(sum(response.has_error() for response in responses))
         self.counters.flush()
         return responses
 
