@@ -32,7 +32,7 @@ QUANTISED_OPERATORS = ["Conv", "Add"]
 
 # Layer groups that stay unquantised because they cost the most detections, found by quantising one group at a time
 # and by leaving groups out (build/accuracy.py --keep; figures in the README). model.1 and model.2 cost most.
-KEEP_SYMMETRIC = ("model.0", "model.1", "model.2", "model.4", "model.6", "model.22")
+KEEP_SYMMETRIC = ("model.0", "model.1", "model.2", "model.4", "model.6", "model.8", "model.22")
 KEEP_ASYMMETRIC = ("model.1", "model.2", "model.4")
 FP16_MAX = float(np.finfo(np.float16).max)
 FP16_SMALLEST = np.finfo(np.float16).smallest_subnormal
@@ -273,7 +273,7 @@ def to_int8(
     if summary.quantised_convolutions != summary.convolutions - kept:
         raise PrecisionError(f"only {summary.quantised_convolutions} of {summary.convolutions} Convs were quantised")
     if summary.bias_dequantizers or not summary.smallest_scale > 0 or (symmetric and summary.nonzero_zero_points):
-        raise PrecisionError(f"TensorRT would refuse this Q/DQ graph: {summary}")
+        raise PrecisionError(f"a runtime would refuse or misread this Q/DQ graph: {summary}")
     return result
 
 
