@@ -11,6 +11,9 @@ so container and Kubernetes probes run this. Needs tritonclient[grpc] and nothin
 from __future__ import annotations
 
 import argparse
+import http.client
+import json
+import struct
 import sys
 import time
 from pathlib import Path
@@ -79,6 +82,46 @@ class Canary:
         else:
             if answer.as_numpy("num_detections")[0, 0] < 1:
                 raise CanaryError("answered, but did not find the face in the canary picture")
+        return time.monotonic() - begin
+
+
+class HttpCanary:
+    """The same over HTTP, with the standard library."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        picture = CANARY.read_bytes()
+        body = struct.pack("<I", len(picture)) + picture
+        tensor = {"name": "image", "shape": [1, 1], "datatype": "BYTES", "parameters": {"binary_data_size": len(body)}}
+        request = {"inputs": [tensor], "outputs": [{"name": "num_detections"}], "parameters": {"priority": LIVE}}
+        header = json.dumps(request).encode()
+        self._headers = {"Inference-Header-Content-Length": str(len(header))}
+        self._body = header + body
+
+    def __enter__(self) -> HttpCanary:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing stays open between pictures."""
+
+    def ask(self, timeout: float) -> float:
+        """As `Canary.ask`."""
+        begin = time.monotonic()
+        connection = http.client.HTTPConnection(self._url, timeout=timeout)
+        try:
+            connection.request("POST", "/v2/models/nudenet/infer", self._body, self._headers)
+            response = connection.getresponse()
+            answer = json.loads(response.read())
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise CanaryError(f"no answer: {error!r}") from error
+        finally:
+            connection.close()
+        message = answer.get("error", "")
+        if response.status == 200:
+            if answer["outputs"][0]["data"][0] < 1:
+                raise CanaryError("answered, but did not find the face in the canary picture")
+        elif not any(sign in message for sign in _BUSY):
+            raise CanaryError(f"{response.status}: {message}", "not healthy" in message)
         return time.monotonic() - begin
 
 

@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import repository
 import rich.markup
+import security
 import server
 import supervisor
 import typer
@@ -20,6 +22,8 @@ from rich.console import Console
 
 PLAN = repository.MODEL_REPOSITORY / "nudenet_trt" / "1" / "model.plan"
 ONNX = PLAN.with_suffix(".onnx")
+
+Pem: TypeAlias = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="PEM file of the server.")]
 
 console = Console(stderr=True, highlight=False)
 
@@ -55,7 +59,16 @@ def _introduce(running: server.Server) -> None:
     console.print(f"  HTTP     http://{running.http_url}")
     console.print(f"  gRPC     {running.grpc_url}")
     console.print(f"  metrics  {running.metrics_url}")
-    console.print("development server, loopback only; Ctrl-C stops it")
+    exposure = running.options.exposure
+    if exposure:
+        who = f"with a certificate signed by {exposure.client_ca}" if exposure.client_ca else "who can reach it"
+        console.print(
+            f"[yellow]exposed:[/] gRPC with TLS on {exposure.address}:{running.ports.grpc} for everybody {who};"
+        )
+        console.print("  HTTP and metrics stay on loopback, Triton has no TLS for them")
+        console.print("development server: for production use NVIDIA's container, see SECURITY.md; Ctrl-C stops it")
+    else:
+        console.print("development server, loopback only; Ctrl-C stops it")
 
 
 def _report(event: str) -> None:
@@ -71,8 +84,20 @@ def serve(
     grpc_port: Annotated[int, typer.Option(envvar="GRPC_PORT", min=1, max=65535)] = 8001,
     metrics_port: Annotated[int, typer.Option(envvar="METRICS_PORT", min=1, max=65535)] = 8002,
     verbose: Annotated[bool, typer.Option(help="Show everything tritonserver prints.")] = False,
+    expose: Annotated[
+        str, typer.Option(help="Address for gRPC from other machines, e.g. 0.0.0.0; needs --tls-cert and --tls-key.")
+    ] = "",
+    tls_cert: Pem = None,
+    tls_key: Pem = None,
+    tls_ca: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Serve only clients with a certificate of this CA.")
+    ] = None,
 ) -> None:
     """Serve JPEG bytes in, detections out, on this machine's loopback interface until Ctrl-C."""
+    if expose and not (tls_cert and tls_key):
+        raise typer.BadParameter("needs --tls-cert and --tls-key: pictures never cross a network unencrypted")
+    if not expose and (tls_cert or tls_key or tls_ca):
+        raise typer.BadParameter("TLS files need --expose ADDRESS: loopback is not encrypted")
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
@@ -83,6 +108,8 @@ def serve(
         options = server.Options(
             ports=server.Ports(http_port, grpc_port, metrics_port),
             config_name=name,
+            admin_key=os.environ.get("NUDENET_ADMIN_KEY") or security.new_key(),
+            exposure=security.Exposure(expose, tls_cert, tls_key, tls_ca) if expose and tls_cert and tls_key else None,
             on_log=(lambda line: print(line, file=sys.stderr)) if verbose else _show,
         )
         supervisor.Supervisor(options, _report).run(stopped, _introduce)

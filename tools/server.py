@@ -23,8 +23,9 @@ from pathlib import Path
 
 import libpython
 import repository
+import security
+from security import LOOPBACK
 
-LOOPBACK = "127.0.0.1"
 SHM = Path("/dev/shm")
 # A Python instance starts with 1 MB of shared memory and grows to about two full batches in and out.
 SHM_PER_INSTANCE = 32 << 20
@@ -82,6 +83,8 @@ class Options:
     config_name: str = "cpu"
     tuning: repository.Tuning = field(default_factory=repository.Tuning)
     model_repository: Path = repository.MODEL_REPOSITORY
+    admin_key: str = field(default_factory=security.new_key, repr=False)  # opens the closed interfaces
+    exposure: security.Exposure | None = None  # None: loopback only
     arguments: tuple[str, ...] = ()  # passed to tritonserver as they are
     ready_seconds: float = READY_SECONDS
     on_log: Callable[[str], None] | None = None  # called with every line the server prints
@@ -291,15 +294,13 @@ class Server:
             str(installation.binary),
             f"--model-repository={self._scratch / 'models'}",
             f"--backend-directory={backends}",
-            f"--http-address={LOOPBACK}",
             f"--http-port={self.ports.http}",
-            f"--grpc-address={LOOPBACK}",
             f"--grpc-port={self.ports.grpc}",
-            f"--metrics-address={LOOPBACK}",
             f"--metrics-port={self.ports.metrics}",
             "--metrics-config=summary_latencies=true",
             "--disable-auto-complete-config",  # the configs are complete; completing costs a stub start per model
             f"--backend-config=python,shm-region-prefix-name={self.region_prefix}",
+            *security.arguments(self.options.admin_key, self.options.exposure),
             *self.options.arguments,
         ]
 

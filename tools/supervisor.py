@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from healthcheck import Canary, CanaryError
+from healthcheck import Canary, CanaryError, HttpCanary
 from repository import STEPS
 from server import Options, Server, ServerError
 
@@ -36,21 +36,13 @@ class Supervisor:
         options: how to start the server; its ports stay the same over restarts.
         on_event: gets one line for each failure and each recovery.
         watch: intervals.
-        canary_tls: see `healthcheck.Canary`.
     """
 
-    def __init__(
-        self,
-        options: Options,
-        on_event: Callable[[str], None],
-        watch: Watch | None = None,
-        canary_tls: dict[str, object] | None = None,
-    ) -> None:
+    def __init__(self, options: Options, on_event: Callable[[str], None], watch: Watch | None = None) -> None:
         self.server = Server(options)
         self.restarts = 0
         self._on_event = on_event
         self._watch = watch or Watch()
-        self._tls = canary_tls or {}
         self._stubs: list[tuple[str, int]] = []  # model, process id
         self._ready_since = 0.0
 
@@ -104,7 +96,9 @@ class Supervisor:
     def _serve(self, stopped: threading.Event) -> str | None:
         """Watch a running server; returns what went wrong, or None when told to stop."""
         next_canary = time.monotonic() + self._watch.canary_every
-        with Canary(self.server.grpc_url, **self._tls) as canary:
+        # An exposed server's gRPC may ask for a client certificate; HTTP stays on loopback in any case.
+        exposed = self.server.options.exposure is not None
+        with HttpCanary(self.server.http_url) if exposed else Canary(self.server.grpc_url) as canary:
             while not stopped.wait(self._watch.processes_every):
                 failure = self._dead_process()
                 if failure is None and time.monotonic() >= next_canary:
@@ -123,7 +117,7 @@ class Supervisor:
         dead = next((entry for entry in self._stubs if not _runs(entry[1])), None)
         return f"a Python process of {dead[0]} died (process {dead[1]})" if dead else None
 
-    def _failing_canary(self, canary: Canary) -> str | None:
+    def _failing_canary(self, canary: Canary | HttpCanary) -> str | None:
         for attempt in (1, 2):
             try:
                 canary.ask(self._watch.canary_timeout)
