@@ -76,7 +76,7 @@ def screen(now: Look, before: Look | None = None) -> RenderableType:
         parts.append(Text(f"no failures by reason, without metrics: {now.status.metrics_error}", style="yellow"))
     elif now.status.refused:
         reasons = ", ".join(f"{reason} {count}" for reason, count in now.status.refused.items())
-        parts.append(Text(f"pictures refused since start: {reasons}", style="red"))
+        parts.append(Text(f"refused pictures since start: {reasons}", style="red"))
     return Group(*parts)
 
 

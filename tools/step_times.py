@@ -10,6 +10,8 @@ from repository import STEPS
 from server_status import Counters, read_statistics
 
 _NAMES = dict(zip(STEPS, ("decode", "detect", "NMS"), strict=True))
+_NOTHING = (Counters(), 0)
+_READINGS = 5  # at most: a step counts a request only after it has answered
 
 
 class StepTimes:
@@ -40,12 +42,17 @@ class StepTimes:
         self._begin = time.perf_counter()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.seconds = time.perf_counter() - self._begin
         if kind is None:
-            nothing = (Counters(), 0)
-            after = read_statistics(self._url)
-            self.steps = {m: after.get(m, nothing)[0] - self._before.get(m, nothing)[0] for m in STEPS}
+            for _ in range(_READINGS):
+                after = read_statistics(self._url)
+                self.steps = {m: after.get(m, _NOTHING)[0] - self._before.get(m, _NOTHING)[0] for m in STEPS}
+                if all(counters.requests for counters in self.steps.values()):
+                    break
+                time.sleep(0.002)
 
     def html(self, own: Mapping[str, float]) -> str:
         """Bars for the page: mean milliseconds a request in each step, and `own` steps of the page in seconds."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -50,6 +51,16 @@ def find_server(url: str, http_url: str) -> Iterator[tuple[str, str]]:
         yield url, http_url
 
 
+def _check_port(port: int) -> None:
+    """Fail at once, not after seconds of imports. Raises OSError."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((server.LOOPBACK, port))
+        except OSError as error:
+            raise OSError(f"port {port} cannot be used ({error.strerror}): choose another one with --port") from error
+
+
 def ui(
     url: Annotated[str, typer.Option(help="HOST:PORT of the server's gRPC; default: 127.0.0.1 and GRPC_PORT.")] = "",
     http_url: Annotated[str, typer.Option(help="HOST:PORT of its HTTP; default: that host and HTTP_PORT.")] = "",
@@ -70,6 +81,8 @@ def ui(
         os.environ.update(QUIET, GRADIO_TEMP_DIR=folder)
         os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1", "localhost"]))
         try:
+            port = port or server.Ports.free().http
+            _check_port(port)
             if not given:
                 url, http_url = stack.enter_context(find_server(url, http_url))
             import ui_page  # seconds of imports, which need the environment above

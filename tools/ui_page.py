@@ -203,7 +203,7 @@ def _camera(viewer: Viewer, controls: list[Any]) -> None:
 
 @contextlib.contextmanager
 def serving(page: gr.Blocks, port: int) -> Iterator[str]:
-    """Serve the page on the loopback interface while the context lasts; gives its address. Port 0: any free one.
+    """Serve the page on the loopback interface while the context lasts; gives its address.
 
     Raises:
         OSError: the port is taken.

@@ -90,7 +90,7 @@ def test_failures_and_refused_pictures_show_their_reasons(run, server):
             time.sleep(0.1)
     screen = run().stdout
     assert int(cells(screen, "OTHER")[0]) > before
-    assert re.search(r"pictures refused since start: .*not_jpeg [1-9]", screen)
+    assert re.search(r"refused pictures since start: .*not_jpeg [1-9]", screen)
 
 
 def test_the_canary_goes_through_all_models(run, server):

@@ -34,13 +34,11 @@ def folder(tmp_path, astronaut):
     return tmp_path / "in"
 
 
-@pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_a_running_server_is_measured_with_what_the_user_says(server, folder, tmp_path, protocol):
+def test_a_running_server_is_measured_with_what_the_user_says(server, folder, tmp_path):
     before = read_statistics(server.http_url)["nudenet"][0]
-    url = server.grpc_url if protocol == "grpc" else server.http_url
     report = tmp_path / "report.csv"
     load = ["--concurrency-range", "2", "-b", "4", "-f", report]
-    result = run("--url", url, "-i", protocol, "--pictures", folder, *load, *SHORT)
+    result = run("--url", server.grpc_url, "--pictures", folder, *load, *SHORT)
     assert "Batch size: 4" in result.stdout
     assert "Concurrency: 2, throughput: " in result.stdout
     assert "pictures: 2;" in result.stderr
@@ -61,9 +59,10 @@ def test_without_a_url_it_starts_a_server_and_loads_it_lightly_and_fully():
     assert subprocess.run(["pgrep", "-f", f"grpc-port={port}"], check=False, capture_output=True).returncode == 1
 
 
-def test_a_request_rate_replaces_the_concurrency(server):
-    result = run("--url", server.grpc_url, "--request-rate-range=20", *SHORT)
-    assert "Request Rate: 20" in result.stdout
+def test_http_at_a_request_rate_in_place_of_the_concurrency(server):
+    result = run("--url", server.http_url, "-i", "http", "--request-rate-range=40", *SHORT)
+    assert "Avg HTTP time" in result.stdout
+    assert "Request Rate: 40" in result.stdout
     assert "oncurrency: 16" not in result.stdout
 
 
@@ -82,5 +81,5 @@ def test_what_cannot_work_says_why(tmp_path):
     assert f"{tmp_path}: no pictures there" in run("--pictures", tmp_path, status=1).stderr
     missing = run("--pictures", Path("/no/such.jpg"), status=1)
     assert "/no/such.jpg: cannot be read: No such file" in missing.stderr
-    wrong = run("--url", "127.0.0.1:1", "--concurrency-rang", "3", status=1)
+    wrong = run("--url", "127.0.0.1:1", "--no-such-option", "3", status=99)
     assert "unrecognized option" in wrong.stdout + wrong.stderr
