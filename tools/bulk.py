@@ -136,23 +136,24 @@ def main(
     workers = min(len(tables), actors or (2 * len(urls) if urls else os.cpu_count() or 1))
     connect(address, None if address else max(workers, os.cpu_count() or 1))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bad, begin = 0, time.monotonic()
+    bad, finished, begin = 0, [], time.monotonic()
     try:
         with Progress(*columns, console=console) as progress:
             bar = progress.add_task("pictures", total=total)
             for pictures, refused in run(tables, output, urls, parameters, workers):
                 bad += refused
+                finished.append((time.monotonic(), pictures))
                 progress.advance(bar, pictures)
     except (BulkError, ray.exceptions.RayError) as error:
         errors.print(
             f"bulk: {error}\nwhat is written stays; start again to go on", style="red", markup=False, soft_wrap=True
         )
         raise typer.Exit(1) from error
-    seconds = time.monotonic() - begin
-    console.print(
-        f"{total} pictures in {seconds:.1f} s ({total / seconds:.0f} a second), {bad} of them bad: {output}",
-        soft_wrap=True,
-    )
+    seconds = finished[-1][0] - begin
+    console.print(f"{total} pictures in {seconds:.1f} s, {bad} of them bad: {output}", soft_wrap=True)
+    if (running := finished[-1][0] - finished[0][0]) > 0:  # starting the processes takes its time, too
+        rate = (total - finished[0][1]) / running
+        console.print(f"{rate:.0f} pictures a second after the first part")
 
 
 if __name__ == "__main__":
