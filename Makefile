@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test serve accuracy perf ui lint format clean image plan serve-docker tensorrt-api
+.PHONY: help setup demo test serve accuracy perf ui chaos audit lint format clean image plan serve-docker tensorrt-api
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -35,6 +35,16 @@ perf: setup  ## measure with perf_analyzer (ARGS go to it: --url, --concurrency-
 
 ui: setup  ## a page to drop pictures and clips on, at http://127.0.0.1:7860
 	$(PY) tools/ui.py $(ARGS)
+
+chaos: setup $(VENV)/.chaos  ## bad input, kills, overload and a soak against real servers; 25 minutes, prints a table
+	PYTHONPATH=tools:tests $(PY) -m chaos $(ARGS)
+
+audit: setup $(VENV)/.chaos  ## known vulnerabilities of everything pinned (needs the advisory database on the network)
+	$(VENV)/bin/pip-audit --disable-pip --no-deps -r constraints.txt $(ARGS)
+
+$(VENV)/.chaos: requirements-chaos.txt $(VENV)/.ready
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-chaos.txt -c constraints.txt
+	@touch $@
 
 lint: setup  ## ruff, format check, type check
 	$(VENV)/bin/ruff check .

@@ -11,8 +11,11 @@ import threading
 import time
 from collections.abc import Iterator
 
+import numpy as np
 import psutil
+from chaos.fuzz import neighbours
 from healthcheck import Canary, CanaryError
+from nudenet_client import Client
 from server import SHM, Options, Ports, Server
 from supervisor import Supervisor, Watch
 
@@ -93,6 +96,38 @@ def inflict(supervisor: Supervisor, events: queue.Queue, what: str, number: sign
     while not events.empty():
         said.append(events.get())
     return Recovery(what, number, seconds, said, prefix)
+
+
+@dataclasses.dataclass
+class Delivery:
+    """Pictures sent through a client while the server was being killed."""
+
+    sent: int
+    answered: int
+    wrong: int  # answers that are not those of their picture
+    kills: int
+    seconds: float
+
+
+def deliver(count: int, kills: int) -> Delivery:
+    """Send `count` pictures with retries while `kills` processes are killed; compare every answer with the truth."""
+    good = neighbours()
+    with supervised() as (supervisor, _), Client(supervisor.server.grpc_url, deadline=120, retries=60) as client:
+        expected = [client.detect(picture).boxes for picture in good]
+        begin, delivery = time.monotonic(), Delivery(count, 0, 0, 0, 0)
+        for answer in client.detect_many((good[i % len(good)] for i in range(count)), batch_size=4):
+            right = expected[delivery.answered % len(good)]
+            delivery.wrong += len(answer) != len(right) or not np.allclose(answer.boxes, right, atol=0.1)
+            delivery.answered += 1
+            due = delivery.kills < kills and delivery.answered >= (delivery.kills + 1) * count / (kills + 1)
+            if due and supervisor.restarts == delivery.kills:
+                what, number = FAULTS[delivery.kills]
+                os.kill(process_ids(supervisor.server, what)[0], number)
+                delivery.kills += 1
+        while supervisor.restarts < delivery.kills:  # the last may still be under way
+            time.sleep(0.05)
+        delivery.seconds = time.monotonic() - begin
+    return delivery
 
 
 def left_behind(recoveries: list[Recovery]) -> list[str]:

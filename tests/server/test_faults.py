@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from chaos.faults import inflict, left_behind, process_ids, supervised, wait_for_answer
+from chaos.faults import deliver, inflict, left_behind, process_ids, supervised, wait_for_answer
 from healthcheck import Canary, CanaryError
 from repository import ROOT, Tuning
 from server import LOOPBACK, Options, Ports, Server
@@ -66,6 +66,11 @@ def taken(port: int) -> Iterator[None]:
             break
         squatter.listen()
         yield
+
+
+def test_a_client_loses_no_picture_while_a_process_is_killed(onnx_path):
+    delivery = deliver(300, kills=1)
+    assert (delivery.answered, delivery.wrong, delivery.kills) == (300, 0, 1)
 
 
 def healthcheck(*arguments: str) -> subprocess.CompletedProcess:

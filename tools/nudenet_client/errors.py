@@ -51,6 +51,8 @@ def from_triton(error: InferenceServerException, url: str) -> ClientError:
     """The exception of this family for one of tritonclient's; the message names the server."""
     kind = _BY_STATUS.get(error.status() or "", ClientError)
     message = error.message() or "no reason given"
+    if "is not healthy" in message:  # INTERNAL to Triton: a Python process died; supervision replaces the server
+        kind = ServerUnavailable
     if kind is RequestRefused:  # about the request, not about the server
         return kind(message)
     return kind(f"{url}: {message}")

@@ -1,0 +1,115 @@
+"""`make chaos`: bad input, faults, overload and a soak against real servers, and a table of what happened."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import hostile
+import typer
+from chaos import faults, fuzz, overload
+from chaos.soak import soak
+from nudenet_client import Client, PictureError
+from rich.console import Console
+from rich.table import Table
+from serve import ensure_onnx
+from server import Options, Ports, Server
+
+console = Console()
+
+
+def bad_pictures(server: Server) -> list[tuple[str, str]]:
+    good = fuzz.ASTRONAUT.read_bytes()
+    bad = hostile.bad_pictures(good)
+    refused = neighbours = 0
+    with Client(server.grpc_url) as client:
+        for data, _, message in bad.values():
+            try:
+                client.detect(data)
+            except PictureError as error:
+                refused += message in error.reason
+            neighbours += len(client.detect(good)) == 1
+    return [("kinds tried", f"{len(bad)}, refused with their reason {refused}, next picture right {neighbours}")]
+
+
+def mutants(server: Server, count: int, seed: int) -> list[tuple[str, str]]:
+    assert server.process is not None
+    outcome = fuzz.fuzz(server.grpc_url, server.process.pid, count, seed)
+    for line in outcome.wrong[:10]:
+        console.print(f"[red]{line}[/]")
+    return [
+        ("mutants tried", f"{outcome.tried} in {outcome.seconds:.0f} s, {outcome.refused} refused"),
+        ("wrong, lost or late", str(len(outcome.wrong))),
+        ("slowest answer", f"{outcome.slowest_s:.2f} s with {fuzz.IN_FLIGHT} in flight"),
+        ("memory growth", f"{outcome.memory_growth / 1e6:+.1f} MB"),
+        ("server ended", "no" if server.process.poll() is None else "YES"),
+    ]
+
+
+def coverage_guided(seconds: int) -> list[tuple[str, str]]:
+    if importlib.util.find_spec("atheris") is None:
+        return [("jpeg.py with atheris", "not installed: needs Python 3.11 or later and requirements-chaos.txt")]
+    script = Path(__file__).with_name("fuzz_jpeg.py")
+    with tempfile.TemporaryDirectory() as corpus:
+        command = [sys.executable, str(script), f"-max_total_time={seconds}", corpus]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+    last = (result.stderr.strip() or "no output").splitlines()[-1]
+    findings = "none" if result.returncode == 0 else result.stderr[-2000:]
+    return [("jpeg.py with atheris", f"{last}; findings: {findings}")]
+
+
+def kills() -> list[tuple[str, str]]:
+    recoveries, rows = [], []
+    with faults.supervised() as (supervisor, events):
+        for what, number in faults.FAULTS:
+            recoveries.append(faults.inflict(supervisor, events, what, number))
+            rows.append((f"{what}, {number.name}", f"good answers again after {recoveries[-1].seconds:.1f} s"))
+    return [*rows, ("left in /dev/shm or as processes", ", ".join(faults.left_behind(recoveries)) or "nothing")]
+
+
+def delivery(count: int) -> list[tuple[str, str]]:
+    seen = faults.deliver(count, kills=3)
+    return [
+        ("pictures sent with retries", f"{seen.sent} in {seen.seconds:.0f} s, {seen.kills} kills meanwhile"),
+        ("lost or doubled / wrong", f"{seen.sent - seen.answered} / {seen.wrong}"),
+    ]
+
+
+def main(
+    mutant_count: Annotated[int, typer.Option("--mutants")] = 20_000,
+    seed: int = 1,
+    atheris_seconds: int = 120,
+    pictures: int = 5_000,
+    overload_seconds: float = 20,
+    soak_minutes: int = 10,
+) -> None:
+    """Run everything; about 25 minutes by default."""
+    ensure_onnx()
+    table = Table("", "", title="chaos", title_justify="left")
+
+    def add(section: str, rows: list[tuple[str, str]]) -> None:
+        table.add_section()
+        table.add_row(f"[bold]{section}[/]", "")
+        for name, value in rows:
+            table.add_row(f"  {name}", value)
+            console.print(f"{section}: {name}: {value}", highlight=False)
+
+    with Server(Options(ports=Ports.free())) as server:
+        add("bad pictures", bad_pictures(server))
+        add("fuzzing", mutants(server, mutant_count, seed))
+    add("fuzzing", coverage_guided(atheris_seconds))
+    add("faults", kills())
+    add("delivery", delivery(pictures))
+    with Server(Options(ports=Ports.free())) as server:
+        add("overload", overload.measure(server.grpc_url, overload_seconds).rows())
+    with Server(Options(ports=Ports.free())) as server:
+        add("soak", soak(server, 60, soak_minutes + 1).rows())
+    console.print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)

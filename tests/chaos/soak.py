@@ -1,0 +1,79 @@
+"""Hours in small: a steady load, and what grows meanwhile."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import psutil
+from chaos.fuzz import resident
+from chaos.overload import SATURATING, Stream, finish, load, start
+from server import SHM, Server
+
+SHARE = 0.8  # of the capacity
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a server and its stubs hold at one moment."""
+
+    memory: int  # bytes of their own
+    shared: int  # bytes in /dev/shm
+    files: int  # open descriptors
+    processes: int
+
+    @staticmethod
+    def take(server: Server) -> Sample:
+        assert server.process is not None
+        main = psutil.Process(server.process.pid)
+        everyone = [main, *main.children(recursive=True)]
+        regions = list(SHM.glob(f"{server.region_prefix}*"))
+        return Sample(
+            resident(main.pid),
+            sum(region.stat().st_blocks * 512 for region in regions),
+            sum(process.num_fds() for process in everyone),
+            len(everyone),
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One soak; the first period is the warm-up."""
+
+    rate: float  # requests a second
+    samples: list[Sample]  # at the end of each period
+    periods: list[Stream]
+
+    def growth(self, what: str) -> float:
+        """From the end of the warm-up to the end, as a share."""
+        values = np.array([getattr(sample, what) for sample in self.samples], float)
+        return float(values[-1] / values[0] - 1)
+
+    def rows(self) -> list[tuple[str, str]]:
+        last = self.samples[-1]
+        p99 = ", ".join(f"{1e3 * period.percentile(99):.0f}" for period in self.periods)
+        failed = sum(int((~period.served).sum()) for period in self.periods)
+        sent = sum(len(period.latency) for period in self.periods)
+        return [
+            (
+                "load",
+                f"{self.rate:.0f}/s, {sent} requests, {failed} failed",
+            ),
+            ("p99 by period, ms", p99),
+            ("memory", f"{last.memory / 1e6:.0f} MB, growth after warm-up {self.growth('memory'):+.1%}"),
+            ("/dev/shm", f"{last.shared / 1e6:.0f} MB, growth {self.growth('shared'):+.1%}"),
+            ("open files", f"{last.files}, growth {self.growth('files'):+.1%}"),
+        ]
+
+
+def soak(server: Server, period_s: float, periods: int) -> Outcome:
+    """Load `server` at `SHARE` of its capacity for `periods` of `period_s` seconds each."""
+    capacity = load(server.grpc_url, min(period_s, 10.0), in_flight=SATURATING).served_rate
+    streams, samples = [], []
+    for _ in range(periods):
+        generator = start(server.grpc_url, period_s, rate=SHARE * capacity)
+        streams.append(finish(generator, period_s))
+        time.sleep(0.5)
+        samples.append(Sample.take(server))
+    return Outcome(SHARE * capacity, samples, streams)

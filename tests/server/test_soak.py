@@ -1,0 +1,16 @@
+"""A steady load leaves nothing behind; `make chaos` takes ten minutes for it."""
+
+from __future__ import annotations
+
+from chaos.soak import soak
+from server import Options, Ports, Server
+
+
+def test_a_steady_load_leaves_nothing_behind(onnx_path):
+    with Server(Options(ports=Ports.free())) as server:
+        outcome = soak(server, period_s=3, periods=4)
+    assert all(stream.errors == {} for stream in outcome.periods)
+    assert len({sample.processes for sample in outcome.samples}) == 1
+    assert outcome.growth("memory") < 0.05
+    assert outcome.growth("shared") < 0.05
+    assert outcome.samples[-1].files <= outcome.samples[0].files + 8  # a connection or two may still be closing
