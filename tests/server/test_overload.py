@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from chaos.overload import BULK, FACTOR, LIVE, SATURATING, finish, load, start
+from healthcheck import Canary
 from repository import MODEL_REPOSITORY, read_config
 from server import Options, Ports, Server
 
@@ -25,6 +26,8 @@ def test_bulk_is_shed_before_live_and_all_is_well_afterwards(own_server):
     flood = start(url, SECONDS + 4, rate=FACTOR * capacity.served_rate, priority=BULK)
     live = load(url, SECONDS, rate=capacity.served_rate / 8, priority=LIVE)
     hasty = load(url, 0.5, rate=40, priority=BULK, timeout_us=1000)
+    with Canary(url) as canary:
+        canary.ask(10)  # busy is not dead: supervision must not restart a flooded server
     bulk = finish(flood, SECONDS + 4)
     for stream in (live, bulk, hasty):
         assert stream.errors == {}
