@@ -48,6 +48,8 @@ class Gate:
     def _wait(self) -> None:
         assert self._gauge is not None
         seen, since = self._gauge.value(), time.monotonic()
+        if seen < 0:  # some that were forgotten did come back
+            self._gauge.increment(-seen)
         while seen >= self._limit:
             time.sleep(POLL_SECONDS)
             now = self._gauge.value()
