@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,21 +33,35 @@ def running_below(folder: Path) -> list[str]:
     return [arguments for arguments in listing.splitlines() if str(folder) in arguments]
 
 
-def start(ports: Ports, scratch: Path) -> tuple[subprocess.Popen, str]:
-    """serve.py once it is ready, and what it has said until then."""
-    process = subprocess.Popen(
-        SERVE, env=environment(ports) | {"TMPDIR": str(scratch)}, stderr=subprocess.PIPE, text=True
-    )
+@pytest.fixture
+def start() -> Iterator[Callable[[Ports, Path], tuple[subprocess.Popen, str]]]:
+    """Starts serve.py; returns it once it is ready, with what it has said until then. Ends it with the test."""
+    started: list[subprocess.Popen] = []
+
+    def call(ports: Ports, scratch: Path) -> tuple[subprocess.Popen, str]:
+        process = subprocess.Popen(
+            SERVE, env=environment(ports) | {"TMPDIR": str(scratch)}, stderr=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        return process, _read_until_ready(process)
+
+    yield call
+    for process in started:
+        process.kill()  # its server goes with it
+        process.wait()
+
+
+def _read_until_ready(process: subprocess.Popen) -> str:
     said = ""
     for line in process.stderr:
         said += line
         if "Ctrl-C stops it" in line:
             break
-    return process, said
+    return said
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_serves_until_told_to_stop_and_leaves_nothing(onnx_path, tmp_path, number):
+def test_serves_until_told_to_stop_and_leaves_nothing(start, onnx_path, tmp_path, number):
     ports = Ports.free()
     before = set(SHM.iterdir())
     process, said = start(ports, tmp_path)
@@ -64,7 +79,7 @@ def test_serves_until_told_to_stop_and_leaves_nothing(onnx_path, tmp_path, numbe
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_launcher_takes_its_server_along(onnx_path, tmp_path):
+def test_a_killed_launcher_takes_its_server_along(start, onnx_path, tmp_path):
     process, _ = start(Ports.free(), tmp_path)
     process.kill()
     process.wait()

@@ -1,4 +1,4 @@
-"""Every command and every piece of code that the documentation of the clients shows is run here."""
+"""Every command and every piece of code that the README shows for a running server is run here."""
 
 import json
 import re
@@ -8,13 +8,8 @@ import sys
 import pytest
 from repository import ROOT
 
-# The fragment, until it has become part of the README.
-DOCUMENT = next(
-    path
-    for path in (ROOT / "docs" / "_clients.md", ROOT / "README.md")
-    if path.is_file() and "### From curl" in path.read_text()
-)
-SECTIONS = ("Send one picture", "A folder", "A stream", "From Python", "From Node.js", "From curl")
+DOCUMENT = ROOT / "README.md"
+SECTIONS = ("Send one picture", "A folder", "A stream", "From Python", "From Node.js", "From curl", "Ask the server")
 
 
 def blocks(language):
@@ -46,8 +41,12 @@ def run(server, house):
     """Runs a command in the house; the ports of the documentation become those of the test's server."""
 
     def call(command, code=None):
-        ports = {":8001": f":{server.ports.grpc}", ":8000": f":{server.ports.http}"}
-        text = re.sub(":800[01]", lambda match: ports[match[0]], code or command[-1])
+        ports = {
+            ":8000": f":{server.ports.http}",
+            ":8001": f":{server.ports.grpc}",
+            ":8002": f":{server.ports.metrics}",
+        }
+        text = re.sub(":800[012]", lambda match: ports[match[0]], code or command[-1])
         if code is None:
             command = [*command[:-1], text]
         else:
