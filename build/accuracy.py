@@ -203,7 +203,7 @@ def main(
         list[str] | None, typer.Option(help="Layer group not to quantise instead of the measured ones.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Most pictures to take, evenly.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Seed of the variants.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the variants; INT8 layers were chosen on 0, 1 and 2.")] = 3,
     json_output: Annotated[Path | None, typer.Option("--json", help="Also write the figures there.")] = None,
 ) -> None:
     """Print how far each precision is from FP32 and from NudeDetector; exit 1 when a goal is missed."""
