@@ -8,7 +8,7 @@ from server import Options, Ports, Server
 
 def test_a_steady_load_leaves_nothing_behind(onnx_path):
     with Server(Options(ports=Ports.free())) as server:
-        outcome = soak(server, period_s=3, periods=4)
+        outcome = soak(server, period_s=2, periods=4)
     assert all(stream.errors == {} for stream in outcome.periods)
     assert len({sample.processes for sample in outcome.samples}) == 1
     assert outcome.growth("memory") < 0.05
