@@ -7,6 +7,8 @@ import subprocess
 import sys
 
 import server
+import tuning
+from check_plan import PlanError
 from rich.console import Console
 from serve import choose_config, ensure_onnx, repository
 
@@ -21,7 +23,9 @@ def demo() -> int:
     name = choose_config(server.find_installation())
     if name:
         ensure_onnx()
-    options = server.Options(ports=server.Ports.free(), config_name=name)  # free ports: beside a running server too
+    options = server.Options(
+        ports=server.Ports.free(), config_name=name, tuning=tuning.for_config(name)
+    )  # free ports: beside a running server too
     with server.Server(options) as running:
         console.print(f"tritonserver ready after {running.seconds_to_ready:.1f} s: {running.engine()}")
         detect = [sys.executable, str(repository.ROOT / "tools" / "detect.py"), str(PICTURE)]
@@ -31,5 +35,5 @@ def demo() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(demo())
-    except (server.ServerError, repository.ConfigError) as error:
+    except (server.ServerError, repository.ConfigError, PlanError) as error:
         sys.exit(f"demo: {error}")

@@ -12,11 +12,13 @@ import time
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
+import check_plan
 import repository
 import rich.markup
 import security
 import server
 import supervisor
+import tuning
 import typer
 from rich.console import Console
 
@@ -43,8 +45,15 @@ def ensure_onnx() -> None:
 
 
 def choose_config(installation: server.Installation, plan: Path = PLAN) -> str:
-    """ "" (the committed production setting) where a plan and a TensorRT backend are there, else ``cpu``."""
-    return "" if installation.has_tensorrt and plan.is_file() else "cpu"
+    """ "" (the committed production setting) where a plan and a TensorRT backend are there, else ``cpu``.
+
+    Raises:
+        check_plan.PlanError: there is a plan, but not for this server or GPU.
+    """
+    if not installation.has_tensorrt or not plan.is_file():
+        return "cpu"
+    check_plan.check(plan, check_plan.library_version(), check_plan.gpu_capability())
+    return ""
 
 
 def _show(line: str) -> None:
@@ -80,6 +89,12 @@ def serve(
     config_name: Annotated[
         str, typer.Option(help="configs/<name>.pbtxt to use; default: chosen by what is there.")
     ] = "",
+    precision: Annotated[
+        str, typer.Option(help="Of the detector: auto, FP32, BF16, INT8 (cpu); FP32, FP16 (cuda).")
+    ] = "",
+    decoder: Annotated[
+        str, typer.Option(help="For cuda: cpu, or nvjpeg for the GPU's JPEG engine, which overlooks damaged files.")
+    ] = "",
     http_port: Annotated[int, typer.Option(envvar="HTTP_PORT", min=1, max=65535)] = 8000,
     grpc_port: Annotated[int, typer.Option(envvar="GRPC_PORT", min=1, max=65535)] = 8001,
     metrics_port: Annotated[int, typer.Option(envvar="METRICS_PORT", min=1, max=65535)] = 8002,
@@ -108,12 +123,13 @@ def serve(
         options = server.Options(
             ports=server.Ports(http_port, grpc_port, metrics_port),
             config_name=name,
+            tuning=tuning.for_config(name, precision, decoder),
             admin_key=os.environ.get("NUDENET_ADMIN_KEY") or security.new_key(),
             exposure=security.Exposure(expose, tls_cert, tls_key, tls_ca) if expose and tls_cert and tls_key else None,
             on_log=(lambda line: print(line, file=sys.stderr)) if verbose else _show,
         )
         supervisor.Supervisor(options, _report).run(stopped, _introduce)
-    except (server.ServerError, repository.ConfigError) as error:
+    except (server.ServerError, repository.ConfigError, check_plan.PlanError) as error:
         console.print(f"[red]serve:[/] {error}", markup=True)
         raise typer.Exit(1) from error
 

@@ -4,12 +4,35 @@ from __future__ import annotations
 
 import os
 
-from repository import Tuning
+from repository import ConfigError, Tuning
 
 
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def for_config(name: str, precision: str = "", decoder: str = "") -> Tuning:
+    """What suits this machine in configuration `name`; configurations that nothing is known of stay as they are.
+
+    Args:
+        precision: of the detector; "" is the configuration's own choice.
+        decoder: for cuda: cpu or nvjpeg; "" is cpu.
+
+    Raises:
+        ConfigError: the configuration has no such choice.
+    """
+    if name == "cpu" and not decoder:
+        return for_cpu(cores(), precision or "auto")
+    if name == "cuda":
+        return for_cuda(cores(), decoder or "cpu", precision or "FP16")
+    if precision or decoder:
+        choice = "--precision" if precision and not decoder else "--decoder"
+        raise ConfigError(
+            f"configuration {name or 'config.pbtxt'!r} has no {choice}: --precision is for cpu and cuda (a plan has "
+            "the precision it was built with), --decoder is for cuda"
+        )
+    return Tuning()
 
 
 def for_cpu(cpu_cores: int, precision: str = "auto") -> Tuning:

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from check_plan import PlanError
 from repository import ROOT
-from server import NO_GPU_NOISE, SHM, Options, Ports, Server, ServerError
+from serve import choose_config
+from server import NO_GPU_NOISE, SHM, Installation, Options, Ports, Server, ServerError
 
 SERVE = [sys.executable, str(ROOT / "tools" / "serve.py")]
 
@@ -108,6 +110,30 @@ def test_an_unknown_configuration_lists_the_known_ones(onnx_path):
     )
     assert result.returncode == 1
     assert "no configuration 'gpu'; there are:" in result.stderr
+
+
+def test_a_precision_that_the_configuration_has_not_is_refused(onnx_path):
+    result = subprocess.run(
+        [*SERVE, "--config-name", "cpu", "--precision", "FP8"],
+        env=environment(Ports.free()),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 1
+    assert "precision must be one of auto, FP32, BF16, INT8, got 'FP8'" in result.stderr
+
+
+def test_a_plan_without_passport_is_refused_before_the_start(tmp_path, monkeypatch):
+    plan = tmp_path / "model.plan"
+    plan.write_bytes(b"a plan")
+    monkeypatch.setattr("check_plan.library_version", lambda: "11.1.0.106")
+    monkeypatch.setattr("check_plan.gpu_capability", lambda: "9.0")
+    installation = Installation(tmp_path / "tritonserver", tmp_path, (), None)
+    assert choose_config(installation, plan) == "cpu"  # no TensorRT backend
+    (tmp_path / "tensorrt").mkdir()
+    with pytest.raises(PlanError, match="make plan"):
+        choose_config(installation, plan)
 
 
 def test_too_little_shared_memory_is_said_before_the_start(onnx_path, monkeypatch):
