@@ -13,6 +13,8 @@ import pytest
 import tritonclient.grpc as grpc
 import tritonclient.http as http_client
 from conftest import DATA
+from repository import Tuning
+from server import Options, Ports, Server
 from tritonclient.utils import InferenceServerException
 
 GOOD = (DATA / "astronaut_720p.jpg").read_bytes()
@@ -209,3 +211,18 @@ def test_http_reports_a_bad_picture_too(server):
             client.infer("nudenet", [tensor([BAD["png"][0]], http_client)])
         answer = client.infer("nudenet", [tensor([b"", GOOD], http_client)], parameters={"on_error": "report"})
         assert answer.as_numpy("num_detections").tolist() == [[-1], [1]]
+
+
+def test_limits_and_strictness_are_parameters_of_the_model(onnx_path):
+    parameters = {"nudenet_preprocess": {"strict": "false", "max_pixels": "1000000", "max_scans": "5"}}
+    with (
+        Server(Options(ports=Ports.free(), tuning=Tuning(parameters=parameters))) as server,
+        grpc.InferenceServerClient(server.grpc_url) as client,
+    ):
+        assert ask(client, [BAD["hole in the middle"][0]])["num_detections"].shape == (1, 1)
+        for picture, message in (
+            (hostile.encode(hostile.photo(1001, 1000)), "1001000 pixels, the limit is 1000000"),
+            (hostile.many_scans(10), "10 scans, the limit is 5"),
+        ):
+            with pytest.raises(InferenceServerException, match=message):
+                ask(client, [picture])
