@@ -53,12 +53,13 @@ class Outcome:
     def rows(self) -> list[tuple[str, str]]:
         last = self.samples[-1]
         p99 = ", ".join(f"{1e3 * period.percentile(99):.0f}" for period in self.periods)
-        failed = sum(int((~period.served).sum()) for period in self.periods)
+        shed = sum(int((period.outcome == "shed").sum()) for period in self.periods)
+        errors = sum(sum(period.errors.values()) for period in self.periods)
         sent = sum(len(period.latency) for period in self.periods)
         return [
             (
                 "load",
-                f"{self.rate:.0f}/s, {sent} requests, {failed} failed",
+                f"{self.rate:.0f}/s, {sent} requests, {shed} shed, {errors} errors",
             ),
             ("p99 by period, ms", p99),
             ("memory", f"{last.memory / 1e6:.0f} MB, growth after warm-up {self.growth('memory'):+.1%}"),
