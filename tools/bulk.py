@@ -40,6 +40,7 @@ os.environ.setdefault("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", "1")  # a cluster need
 console = Console()
 errors = Console(stderr=True)
 OBJECT_STORE = 128 << 20  # bytes on this machine; only names travel
+SHORTEST_RATE = 5.0  # seconds; below it the rate says nothing
 SERVER_ACTOR_CPUS = 0.5  # waits for the server most of the time
 # What a cluster's workers do not need of this repository.
 EXCLUDES = [".git", ".venv", ".cache", "tests", "docs", "clients", "deploy", "out", "scratch"]
@@ -134,7 +135,11 @@ def main(
     if not total:
         return
     workers = min(len(tables), actors or (2 * len(urls) if urls else os.cpu_count() or 1))
-    connect(address, None if address else max(workers, os.cpu_count() or 1))
+    try:
+        connect(address, None if address else max(workers, os.cpu_count() or 1))
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        errors.print(f"bulk: Ray does not start: {error}", style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(2) from error
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bad, finished, begin = 0, [], time.monotonic()
     try:
@@ -151,7 +156,7 @@ def main(
         raise typer.Exit(1) from error
     seconds = finished[-1][0] - begin
     console.print(f"{total} pictures in {seconds:.1f} s, {bad} of them bad: {output}", soft_wrap=True)
-    if (running := finished[-1][0] - finished[0][0]) > 0:  # starting the processes takes its time, too
+    if (running := finished[-1][0] - finished[0][0]) > SHORTEST_RATE:  # starting the processes takes its time, too
         rate = (total - finished[0][1]) / running
         console.print(f"{rate:.0f} pictures a second after the first part")
 
