@@ -5,14 +5,14 @@ VENV := .venv
 PY := $(VENV)/bin/python
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test serve accuracy perf ui chaos audit lint format clean image plan serve-docker tensorrt-api
+.PHONY: help setup demo test serve accuracy perf bench tune ui chaos audit lint format clean image plan serve-docker tensorrt-api
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.ready  ## create .venv and install the pinned requirements
 
-$(VENV)/.ready: requirements.txt requirements-dev.txt requirements-bulk.txt requirements-ui.txt constraints.txt tools/setup.sh
+$(VENV)/.ready: requirements.txt requirements-dev.txt requirements-bulk.txt requirements-ui.txt requirements-bench.txt constraints.txt tools/setup.sh
 	PYTHON=$(PYTHON) tools/setup.sh $(VENV)
 	@touch $@
 
@@ -32,6 +32,12 @@ accuracy: setup  ## what each precision costs in detections (ARGS="--images FOLD
 
 perf: setup  ## measure with perf_analyzer (ARGS go to it: --url, --concurrency-range ...)
 	$(PY) tools/perf.py $(ARGS)
+
+bench: setup  ## measure this machine against its ceiling and the alternatives; 8 minutes, wants a quiet machine
+	$(PY) tools/bench.py run $(ARGS)
+
+tune: setup  ## find the best configuration for this machine and a latency budget (ARGS="--budget-ms 67 --name mine")
+	$(PY) tools/tune.py $(ARGS)
 
 ui: setup  ## a page to drop pictures and clips on, at http://127.0.0.1:7860
 	$(PY) tools/ui.py $(ARGS)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,6 +19,7 @@ import jpeg  # isort: skip
 import letterbox  # isort: skip
 import nms  # isort: skip
 
+EngineType = Callable[[Path, int, str, int], Any]  # as OpenVinoEngine: folder, largest batch, precision, threads
 ENGINE_FILES = repository.MODEL_REPOSITORY / "nudenet_trt" / "1"
 HEIGHT, WIDTH = 180, 320
 
@@ -33,9 +36,9 @@ class Ceiling:
 class Pipeline:
     """JPEG bytes to detections in this thread."""
 
-    def __init__(self, batch: int, precision: str, threads: int) -> None:
+    def __init__(self, batch: int, precision: str, threads: int, build: EngineType = engine.OpenVinoEngine) -> None:
         self._decoder = decoder.CpuDecoder(HEIGHT, WIDTH, strict=True)
-        self._engine = engine.OpenVinoEngine(ENGINE_FILES, batch, precision, threads)
+        self._engine = build(ENGINE_FILES, batch, precision, threads)
         self._tensor = self._decoder.allocate(batch)
         self._limits, self._settings = jpeg.Limits(), nms.Settings()
 
@@ -57,11 +60,18 @@ class Pipeline:
 class CeilingBench:
     """Built once, measured as often as wanted: rounds alternate with the server's, since machines drift."""
 
-    def __init__(self, files: Sequence[bytes], precision: str, cores: int, batch: int = 8) -> None:
+    def __init__(
+        self,
+        files: Sequence[bytes],
+        precision: str,
+        cores: int,
+        batch: int = 8,
+        build: EngineType = engine.OpenVinoEngine,
+    ) -> None:
         cv2.setNumThreads(1)
         self._files, self._batch = list(files), batch
-        self._workers = [Pipeline(batch, precision, threads=1) for _ in range(cores)]
-        self._single = Pipeline(1, precision, threads=cores)
+        self._workers = [Pipeline(batch, precision, 1, build) for _ in range(cores)]
+        self._single = Pipeline(1, precision, cores, build)
 
     def measure(self, seconds: float) -> Ceiling:
         """Run for about `seconds`, two thirds for throughput and one for single pictures."""
@@ -83,7 +93,7 @@ class CeilingBench:
             thread.join()
         elapsed, cpu = time.perf_counter() - begin, time.process_time() - cpu
         singles: list[float] = []
-        while time.perf_counter() < begin + seconds:
+        while not singles or time.perf_counter() < begin + seconds:
             start = time.perf_counter()
             self._single.run([self._files[len(singles) % len(self._files)]])
             singles.append(time.perf_counter() - start)

@@ -1,0 +1,155 @@
+"""Figures out of a report: medians over rounds, ratios of what stood side by side, and whether targets are reached."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+FRAME_INTERVALS_MS = 67.0  # two, of 30 pictures a second
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One promise, what was measured for it, and whether it holds. `value` None: measured, but there is no figure."""
+
+    name: str
+    target: str
+    value: float | None
+    unit: str
+    reached: bool
+
+    @property
+    def text(self) -> str:
+        return "none" if self.value is None else f"{number(self.value)}{self.unit}"
+
+
+def number(value: float) -> str:
+    """Three significant digits, and no fewer than stand before the point; counts as they are."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    size = abs(value)
+    return f"{value:,.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.2f}"
+
+
+def best_level(report: dict) -> int:
+    """The concurrency with the highest throughput, by the median over rounds."""
+    return int(max(levels(report), key=lambda row: row["throughput"])["level"])
+
+
+def levels(report: dict) -> list[dict]:
+    """Medians over rounds at each concurrency: throughput, p50, p95, p99, core_ms (all processes), and failures."""
+    rounds = [row["ensemble"] for row in report["rounds"]]
+    return [median_load(list(loads)) for loads in zip(*rounds, strict=True)]
+
+
+def median_load(loads: list[dict]) -> dict:
+    """Medians of loads at the same level."""
+    found = {key: statistics.median(load[key] for load in loads) for key in ("throughput", "p50", "p95", "p99")}
+    core_ms = statistics.median(sum(load["core_ms"].values()) for load in loads)
+    return {
+        "level": loads[0]["level"],
+        **found,
+        "core_ms": core_ms,
+        "failures": sum(load["failures"] for load in loads),
+    }
+
+
+def at_level(loads: Iterable[dict], level: float) -> dict:
+    """The load at one concurrency."""
+    return next(load for load in loads if load["level"] == level)
+
+
+def ceiling(report: dict) -> dict[str, float]:
+    """Medians of the in-process figures: throughput, core_ms, single_ms."""
+    found = [each for row in report["rounds"] for each in row["ceiling"]]
+    return {key: statistics.median(each[key] for each in found) for key in ("throughput", "core_ms", "single_ms")}
+
+
+def account(report: dict) -> dict[str, float]:
+    """CPU ms a picture by process at the best concurrency, medians over rounds."""
+    loads = [at_level(row["ensemble"], best_level(report)) for row in report["rounds"]]
+    return {name: statistics.median(load["core_ms"][name] for load in loads) for name in loads[0]["core_ms"]}
+
+
+def peers(report: dict) -> dict[str, dict]:
+    """Medians over rounds by peer's name; ``ratio`` is the ensemble's throughput beside it to its own."""
+    found = {}
+    for name in report["rounds"][0]["peers"]:
+        rows = [row["peers"][name] for row in report["rounds"]]
+        peer = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+        ratios = [row["reference"]["throughput"] / row["peers"][name]["throughput"] for row in report["rounds"]]
+        found[name] = {**peer, "ratio": statistics.median(ratios)}
+    return found
+
+
+def int8_ratio(report: dict) -> float:
+    """Throughput with the INT8 engine to that with the default one beside it."""
+    return statistics.median(row["int8"]["throughput"] / row["reference"]["throughput"] for row in report["rounds"])
+
+
+def of_cpu(report: dict) -> list[Verdict]:
+    """The promises for a CPU that the measured parts can answer."""
+    found: list[Verdict] = []
+    first = (report.get("rounds") or [{}])[0]
+    if "ensemble" in first:
+        level = best_level(report)
+        ratios, singles = [], []
+        for row in report["rounds"]:
+            beside = {
+                key: statistics.fmean(each[key] for each in row["ceiling"]) for key in ("throughput", "single_ms")
+            }
+            ratios.append(at_level(row["ensemble"], level)["throughput"] / beside["throughput"])
+            singles.append(at_level(row["ensemble"], 1)["p50"] / beside["single_ms"])
+        ratio, single = statistics.median(ratios), statistics.median(singles)
+        name = f"throughput at concurrency {level} to the in-process ceiling"
+        found.append(Verdict(name, ">= 0.85", ratio, "x", ratio >= 0.85))
+        found.append(Verdict("p50 at concurrency 1 to one picture in process", "<= 1.5", single, "x", single <= 1.5))
+    if "peers" in first:
+        by_name = peers(report)
+        for name, least, target in (
+            ("NudeDetector.detect", 7.0, ">= 7"),
+            ("NudeDetector behind FastAPI", 5.0, ">= 5"),
+            ("client-side preprocessing", 1.0, "> 1"),
+        ):
+            ratio = by_name[name]["ratio"]
+            reached = ratio > least if target.startswith("> ") else ratio >= least
+            found.append(Verdict(f"throughput to {name}", target, ratio, "x", reached))
+    if "open_loop" in report:
+        found += _of_open_loop(report["open_loop"])
+    if "int8" in first:
+        ratio = int8_ratio(report)
+        found.append(Verdict(f"INT8 to {report['engine']}, end to end", ">= 1.1", ratio, "x", ratio >= 1.1))
+    return found
+
+
+def _of_open_loop(load: dict) -> list[Verdict]:
+    name = f"{load['level']:g} requests/s for {load['seconds']:g} s"
+    if "error" in load:
+        return [Verdict(f"{name}: perf_analyzer gave up", "no failure", None, "", False)]
+    share = load["throughput"] / load["level"]
+    return [
+        Verdict(f"{name}: failures", "0", int(load["failures"]), "", load["failures"] == 0),
+        Verdict(f"{name}: answered a second to sent", ">= 0.99", share, "x", share >= 0.99),
+        Verdict(f"{name}: p99", "<= 67 ms", load["p99"], " ms", load["p99"] <= FRAME_INTERVALS_MS),
+    ]
+
+
+def best_gpu(report: dict) -> tuple[dict, dict]:
+    """(ensemble, load) with the highest throughput of a report of gpu_bench.py."""
+    pairs = [(ensemble, load) for ensemble in report["ensemble"] for load in ensemble["loads"]]
+    return max(pairs, key=lambda pair: pair[1]["throughput"])
+
+
+def of_gpu(report: dict) -> list[Verdict]:
+    """The promises for one H100 from a report of gpu_bench.py."""
+    ensemble, load = best_gpu(report)
+    p50 = min(at_level(each["loads"], 1)["p50"] for each in report["ensemble"])
+    engine = max(report["engine"], key=lambda row: row["batch"])
+    ratio = engine["infer_ms"] / engine["replay_ms"]
+    name = f"pictures/s from 720p JPEG at concurrency {load['level']:g}, decoder {ensemble['decoder']}"
+    return [
+        Verdict(name, ">= 5,000", load["throughput"], "", load["throughput"] >= 5000),
+        Verdict("p50 at concurrency 1", "< 4 ms", p50, " ms", p50 < 4),
+        Verdict(f"engine at batch {engine['batch']} to its CUDA graph", "<= 1.3", ratio, "x", ratio <= 1.3),
+    ]
