@@ -31,7 +31,7 @@ CALIBRATION_BATCH = 8
 QUANTISED_OPERATORS = ["Conv", "Add"]
 
 # Layer groups that stay unquantised because they cost the most detections, found by quantising one group at a time
-# and by leaving groups out (build/accuracy.py --keep; figures in the README). model.1 and model.2 cost most.
+# and by leaving groups out (build/accuracy.py --keep; figures in docs/accuracy.md). model.1 and model.2 cost most.
 KEEP_SYMMETRIC = ("model.0", "model.1", "model.2", "model.4", "model.6", "model.8", "model.22")
 KEEP_ASYMMETRIC = ("model.1", "model.2", "model.4")
 FP16_MAX = float(np.finfo(np.float16).max)
