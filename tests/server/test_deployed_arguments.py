@@ -12,6 +12,7 @@ import manifests
 import numpy as np
 import otlp
 import pytest
+import security
 import tritonclient.grpc as grpcclient
 import tritonclient.http as httpclient
 from server import Options, Ports, Server, find_installation
@@ -28,6 +29,8 @@ OWN = (
     "--trace-config=rate",
     "--trace-config=opentelemetry,url",
 )
+# Given by the embedded server itself; a test compares.
+CLOSING = ("--http-restricted-api", "--grpc-restricted-protocol", "--model-control-mode")
 TRACE_ID, SPAN_ID = "ab" * 16, "cd" * 8
 
 
@@ -70,17 +73,26 @@ def receiver() -> Iterator[otlp.Receiver]:
 def deployed(onnx_path: Path, receiver: otlp.Receiver) -> Iterator[Server]:
     """The real server with the arguments of the tracing overlay, which are the base's and more."""
     arguments = [
-        argument.replace("$(ADMIN_KEY)", ADMIN_KEY)
+        argument
         for argument in manifests.triton_arguments("overlays/tracing")
-        if not argument.startswith(OWN)
+        if not argument.startswith((*OWN, *CLOSING))
     ]
     arguments += [
         "--trace-config=rate=1",
         f"--trace-config=opentelemetry,url={receiver.url}",
         "--trace-config=opentelemetry,bsp_schedule_delay=100",
     ]
-    with Server(Options(ports=Ports.free(), arguments=tuple(arguments))) as running:
-        yield running
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(security, "CLOSED", security.CLOSED_WHEN_EXPOSED)  # as in a cluster, without its TLS
+        with Server(Options(ports=Ports.free(), arguments=tuple(arguments), admin_key=ADMIN_KEY)) as running:
+            yield running
+
+
+def test_in_a_cluster_the_same_interfaces_are_closed_as_on_an_exposed_server():
+    exposed = security.arguments("$(ADMIN_KEY)", security.Exposure("0.0.0.0", Path("cert"), Path("key")))
+    expected = {option for option in exposed if option.startswith(CLOSING)}
+    deployed = manifests.triton_arguments("base")
+    assert {option for option in deployed if option.startswith(CLOSING)} == expected
 
 
 def infer(module, client, picture: bytes, **options) -> int:
