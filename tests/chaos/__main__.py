@@ -63,12 +63,12 @@ def coverage_guided(seconds: int) -> list[tuple[str, str]]:
 
 
 def kills() -> list[tuple[str, str]]:
-    recoveries, rows = [], []
+    recoveries, rows, before = [], [], faults.server_processes()
     with faults.supervised() as (supervisor, events):
         for what, number in faults.FAULTS:
             recoveries.append(faults.inflict(supervisor, events, what, number))
             rows.append((f"{what}, {number.name}", f"good answers again after {recoveries[-1].seconds:.1f} s"))
-    return [*rows, ("left in /dev/shm or as processes", ", ".join(faults.left_behind(recoveries)) or "nothing")]
+    return [*rows, ("left in /dev/shm or as processes", ", ".join(faults.left_behind(recoveries, before)) or "nothing")]
 
 
 def delivery(count: int) -> list[tuple[str, str]]:

@@ -130,8 +130,13 @@ def deliver(count: int, kills: int) -> Delivery:
     return delivery
 
 
-def left_behind(recoveries: list[Recovery]) -> list[str]:
-    """Shared memory of the failed servers, and child processes of this one that run a server or stub."""
+def server_processes() -> set[int]:
+    """Child processes of this one that run a server or a stub."""
+    children = psutil.Process().children(recursive=True)
+    return {process.pid for process in children if process.name().startswith("triton")}
+
+
+def left_behind(recoveries: list[Recovery], before: set[int]) -> list[str]:
+    """Shared memory of the failed servers, and server processes that were not there `before`."""
     regions = [str(region) for recovery in recoveries for region in SHM.glob(f"{recovery.region_prefix}*")]
-    children = [process.name() for process in psutil.Process().children(recursive=True)]
-    return regions + [name for name in children if name.startswith("triton")]
+    return regions + [f"process {pid}" for pid in server_processes() - before]

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from chaos.faults import deliver, inflict, left_behind, process_ids, supervised, wait_for_answer
+from chaos.faults import deliver, inflict, left_behind, process_ids, server_processes, supervised, wait_for_answer
 from healthcheck import Canary, CanaryError
 from repository import ROOT, Tuning
 from server import LOOPBACK, Options, Ports, Server
@@ -22,8 +22,8 @@ HEALTHCHECK = [sys.executable, str(ROOT / "tools" / "healthcheck.py")]
 
 
 def test_every_process_is_replaced_and_nothing_is_left(onnx_path):
+    before, recoveries = server_processes(), []
     with supervised(QUICK) as (supervisor, events):
-        recoveries = []
         for what, number, expected in (
             ("nudenet_preprocess", signal.SIGKILL, "a Python process of nudenet_preprocess died"),
             ("nudenet_trt", signal.SIGSEGV, "a Python process of nudenet_trt died"),
@@ -35,7 +35,7 @@ def test_every_process_is_replaced_and_nothing_is_left(onnx_path):
             assert expected in recoveries[-1].events[0]
             assert "serving again after" in recoveries[-1].events[-1]
         assert supervisor.restarts == 5
-    assert left_behind(recoveries) == []
+    assert left_behind(recoveries, before) == []
 
 
 def test_a_server_that_cannot_come_back_is_tried_again_later(onnx_path):

@@ -12,5 +12,5 @@ def test_a_steady_load_leaves_nothing_behind(onnx_path):
     assert all(stream.errors == {} for stream in outcome.periods)
     assert len({sample.processes for sample in outcome.samples}) == 1
     assert outcome.growth("memory") < 0.05
-    assert outcome.growth("shared") < 0.05
+    assert outcome.samples[-1].shared - outcome.samples[0].shared <= 4 << 20  # it grows by 1 MB when a batch needs it
     assert outcome.samples[-1].files <= outcome.samples[0].files + 8  # a connection or two may still be closing
