@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -28,7 +29,7 @@ def demo() -> int:
     )  # free ports: beside a running server too
     with server.Server(options) as running:
         console.print(f"tritonserver ready after {running.seconds_to_ready:.1f} s: {running.engine()}")
-        detect = [sys.executable, str(repository.ROOT / "tools" / "detect.py"), str(PICTURE)]
+        detect = [sys.executable, str(repository.ROOT / "tools" / "detect.py"), os.path.relpath(PICTURE)]
         return subprocess.run([*detect, "--url", running.grpc_url, "--annotate", str(OUTPUT)], check=False).returncode
 
 
