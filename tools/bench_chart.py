@@ -44,6 +44,8 @@ def draw(report: dict, path: Path) -> None:
         xlim=(0, None),
     )
     axes.title.set_fontsize(9)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)

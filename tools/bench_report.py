@@ -89,6 +89,20 @@ def read(path: Path) -> dict:
     return report
 
 
+def require_whole(report: dict) -> None:
+    """README.md and the sizing need every part.
+
+    Raises:
+        ReportError: names what is missing.
+    """
+    first = (report.get("rounds") or [{}])[0]
+    wanted = {"engine": report, "open_loop": report, "sizes": report, "batches": report, "instances": report}
+    wanted |= {"ceiling": first, "ensemble": first, "reference": first, "peers": first, "int8": first}
+    missing = [name for name, where in wanted.items() if name not in where]
+    if missing:
+        raise ReportError(f"not of a whole run: it lacks {', '.join(missing)}; run make bench without --only")
+
+
 def headline(report: dict) -> str:
     """What it was measured on and with, in one line."""
     machine = report["machine"]

@@ -53,7 +53,7 @@ class Settings:
     growth_concurrency: int = 8  # of batch 1; larger batches have fewer requests in flight, 8 pictures at least
 
 
-QUICK = Settings(1, (1, 8), 0.6, 1.5, 0.5, 4, 8, 30, 1.5, ("360p", "720p"), (1, 8), (1,), 1.5)
+QUICK = Settings(1, (1, 8), 0.6, 1.5, 0.5, 4, 8, 30, 1.5, ("360p",), (8,), (1,), 1.5)
 
 
 class Bench:

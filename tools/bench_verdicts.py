@@ -61,9 +61,14 @@ def at_level(loads: Iterable[dict], level: float) -> dict:
 
 
 def ceiling(report: dict) -> dict[str, float]:
-    """Medians of the in-process figures: throughput, core_ms, single_ms."""
-    found = [each for row in report["rounds"] for each in row["ceiling"]]
-    return {key: statistics.median(each[key] for each in found) for key in ("throughput", "core_ms", "single_ms")}
+    """Medians over rounds of the in-process figures: throughput, core_ms, single_ms."""
+    rounds = [_beside(row) for row in report["rounds"]]
+    return {key: statistics.median(row[key] for row in rounds) for key in rounds[0]}
+
+
+def _beside(row: dict) -> dict[str, float]:
+    """The ceiling of one round: the mean of before and after the ensemble."""
+    return {key: statistics.fmean(each[key] for each in row["ceiling"]) for key in row["ceiling"][0]}
 
 
 def account(report: dict) -> dict[str, float]:
@@ -96,9 +101,7 @@ def of_cpu(report: dict) -> list[Verdict]:
         level = best_level(report)
         ratios, singles = [], []
         for row in report["rounds"]:
-            beside = {
-                key: statistics.fmean(each[key] for each in row["ceiling"]) for key in ("throughput", "single_ms")
-            }
+            beside = _beside(row)
             ratios.append(at_level(row["ensemble"], level)["throughput"] / beside["throughput"])
             singles.append(at_level(row["ensemble"], 1)["p50"] / beside["single_ms"])
         ratio, single = statistics.median(ratios), statistics.median(singles)
