@@ -191,7 +191,7 @@ def _peer_table(report: dict) -> Table:
         ratio = 1 / verdicts.int8_ratio(report)
         figures = [number(load[key]) for key in ("throughput", "p50", "p99", "core_ms")]
         rows.append(("this ensemble on the INT8 engine", f"{load['level']:g}", *figures, "", f"{number(ratio)}x"))
-    columns = ("instead", "in flight", "pictures/s", "p50 ms", "p99 ms", "core-ms", "client's", "ensemble")
+    columns = ("instead", "in flight", "pictures/s", "p50 ms", "p99 ms", "core-ms", "client's", "ensemble to it")
     return Table("What one would run instead, same pictures, same cores", columns, rows)
 
 

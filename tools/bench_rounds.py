@@ -37,7 +37,7 @@ class Part(str, Enum):
 class Settings:
     """How long and how much; seconds are of measuring, starts come on top."""
 
-    rounds: int = 3
+    rounds: int = 5
     levels: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     ceiling_s: float = 2.4
     window_s: float = 3.0  # a load level
@@ -53,7 +53,7 @@ class Settings:
     growth_concurrency: int = 8  # of batch 1; larger batches have fewer requests in flight, 8 pictures at least
 
 
-QUICK = Settings(1, (1, 8), 0.6, 1.5, 0.5, 4, 8, 30, 1.5, ("360p",), (8,), (1,), 1.5)
+QUICK = Settings(1, (1, 8), 0.6, 1.5, 0.5, 2, 8, 30, 1.5, ("360p",), (8,), (1,), 1.5)
 
 
 class Bench:
