@@ -57,7 +57,7 @@ def run(
     begin = time.monotonic()
 
     def say(line: str) -> None:
-        console.print(f"[dim]{time.monotonic() - begin:5.0f} s[/]  {line}")
+        console.print(f"[dim]{time.monotonic() - begin:5.0f} s[/]  {line}", soft_wrap=True)
 
     try:
         ensure_onnx()

@@ -131,7 +131,7 @@ class Bench:
                 name = f"round {number} of {settings.rounds}"
                 if Part.ensemble in self._parts:
                     # The ceiling before and after: their mean is the machine's speed while the ensemble ran.
-                    self._say(f"{name}: in-process ceiling, ensemble at concurrency {settings.levels}")
+                    self._say(f"{name}: in-process ceiling, ensemble with {settings.levels} in flight")
                     row["ceiling"] = [asdict(ceiling.measure(settings.ceiling_s))]
                     loads = [load.closed(level) for level in settings.levels]
                     row["ceiling"].append(asdict(ceiling.measure(settings.ceiling_s)))
@@ -187,7 +187,7 @@ class Bench:
         for count in self._settings.instances:
             tuned = tuning.for_cpu(self._cores)
             threads = max(1, self._cores // count)
-            self._say(f"{count} detector instances of {threads} threads")
+            self._say(f"detector instances: {count}, threads of each: {threads}")
             tuned = Tuning(
                 {**tuned.instances, "nudenet_trt": count},
                 {**tuned.parameters, "nudenet_trt": {**tuned.parameters["nudenet_trt"], "threads": str(threads)}},
