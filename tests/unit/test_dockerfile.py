@@ -186,7 +186,11 @@ def test_the_plan_is_checked_before_tritonserver_starts(tmp_path: Path, fits: bo
 @pytest.mark.parametrize("target", ["plan", "serve-docker"])
 def test_make_targets_run_the_right_image_on_this_repository(target: str) -> None:
     command = ["make", "--no-print-directory", "-n", target, "TRITON_TAG=26.08-py3"]
-    lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    # What an outer make was given (ARGS) is not for this one.
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("ARGS", "MAKEFLAGS", "MAKEOVERRIDES")
+    }
+    lines = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
     build, run = (shlex.split(line) for line in lines.replace("\\\n", " ").splitlines() if line.startswith("docker"))
     stage = {"plan": "builder", "serve-docker": "server"}[target]
     assert build[build.index("--target") + 1] == stage
