@@ -27,7 +27,8 @@ from serve import ensure_onnx
 from server import ServerError
 
 app = typer.Typer(add_completion=False, help=__doc__)
-console = Console(highlight=False)
+# Into a file or a pipe the tables keep their width.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 def _parts(text: str) -> list[Part]:

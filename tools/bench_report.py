@@ -43,10 +43,8 @@ class Table:
         """For the terminal."""
         table = RichTable(title=self.title, title_justify="left")
         for index, column in enumerate(self.columns):
-            # A name that does not fit goes on in the next line; the default would cut it off.
-            table.add_column(
-                column, justify="right" if index else "left", overflow="fold", min_width=6 if index else 20
-            )
+            # What does not fit goes on in the next line; the default would cut it off.
+            table.add_column(column, justify="right" if index else "left", overflow="fold")
         for row in self.rows:
             table.add_row(*row)
         return table

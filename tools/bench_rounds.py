@@ -42,7 +42,7 @@ class Settings:
     ceiling_s: float = 2.4
     window_s: float = 3.0  # a load level
     peer_s: float = 2.5
-    peer_concurrency: int = 8
+    peer_concurrency: int = 8  # requests in flight at the peers, at the INT8 engine, and at the ensemble beside them
     streams: int = 8
     fps: int = 30
     open_s: float = 30.0
@@ -125,7 +125,6 @@ class Bench:
                 int8.closed(settings.peer_concurrency)
             self._say("warming up")
             load.closed(settings.levels[-1])
-            best = settings.levels[-1]
             for number in range(1, settings.rounds + 1):
                 row: dict = {}
                 name = f"round {number} of {settings.rounds}"
@@ -136,12 +135,11 @@ class Bench:
                     loads = [load.closed(level) for level in settings.levels]
                     row["ceiling"].append(asdict(ceiling.measure(settings.ceiling_s)))
                     row["ensemble"] = [level.as_dict() for level in loads]
-                    best = int(max(loads, key=lambda each: each.throughput).level)
                 if Part.int8 in self._parts:
                     self._say(f"{name}: INT8 beside {server.engine()}")
-                    row["int8"] = int8.closed(best).as_dict()
+                    row["int8"] = int8.closed(settings.peer_concurrency).as_dict()
                 if self._parts & {Part.int8, Part.peers}:
-                    row["reference"] = load.closed(best).as_dict()
+                    row["reference"] = load.closed(settings.peer_concurrency).as_dict()
                 if Part.peers in self._parts:
                     self._say(f"{name}: peers")
                     row["peers"] = {key: peer.as_dict() for key, peer in peers.measure(settings.peer_s).items()}

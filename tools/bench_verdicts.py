@@ -21,7 +21,11 @@ class Verdict:
 
     @property
     def text(self) -> str:
-        return "none" if self.value is None else f"{number(self.value)}{self.unit}"
+        if self.value is None:
+            return "none"
+        # A ratio just under its target must not be rounded up to it.
+        is_small_ratio = self.unit == "x" and self.value < 10
+        return f"{self.value:.3f}x" if is_small_ratio else f"{number(self.value)}{self.unit}"
 
 
 def number(value: float) -> str:
