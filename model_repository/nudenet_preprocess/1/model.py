@@ -58,7 +58,7 @@ class TritonPythonModel:
             device = int(args["model_instance_device_id"])
             self.decoder = GpuDecoder(height, width, strict, config["max_batch_size"], device)
         else:
-            self.decoder = decoder.CpuDecoder(height, width, strict)
+            self.decoder = decoder.CpuDecoder(height, width, strict, config["max_batch_size"])
         self.counters = Counters(pb_utils, METRICS)
         self.gate = Gate(pb_utils, int(value.get("max_in_flight", 0)))
         gc.collect()
