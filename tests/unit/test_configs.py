@@ -68,6 +68,7 @@ def test_production_values_of_the_detector():
     (group,) = config.instance_group
     assert (group.count, list(group.gpus)) == (3, [0])
     assert group.kind == group.KIND_GPU
+    assert list(group.profile) == ["0"]
     assert config.optimization.input_pinned_memory.enable
     assert config.optimization.output_pinned_memory.enable
     assert config.optimization.cuda.graphs
