@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import struct
-import zlib
 
 import numpy as np
 from PIL import Image
@@ -117,7 +117,7 @@ def bad_pictures(good: bytes) -> dict[str, tuple[bytes, str, str]]:
         "json": (json.dumps({"error": "gone"}).encode(), "not_jpeg", "this is JSON text"),
         "base64": (b"/9j/4AAQSkZJRgABAQAAAQABAAD", "not_jpeg", "base64 text of a JPEG; send the decoded bytes"),
         "zeros": (bytes(1000), "not_jpeg", "this is 1000 zero bytes"),
-        "gzip": (zlib.compress(good[:100], wbits=31), "not_jpeg", "this is gzip-compressed data"),
+        "gzip": (gzip.compress(good[:100]), "not_jpeg", "this is gzip-compressed data"),
         "one byte": (b"\xff", "not_jpeg", "starts with ff"),
         "start marker only": (good[:3], "truncated", "end inside the headers"),
         "headers only": (good[: body - 20], "truncated", "end inside the headers"),
