@@ -110,7 +110,7 @@ def test_command_line_names_what_is_missing_and_writes_nothing(tmp_path):
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "model.onnx"
     path.write_bytes(b"old")
-    monkeypatch.setattr(export_onnx.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(export_onnx.Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         export_onnx.write_atomically(onnx.ModelProto(), path)
     assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
