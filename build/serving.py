@@ -14,6 +14,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent / "model_repository"
 for _model in ("nudenet_preprocess", "nudenet_trt", "nudenet_postprocess"):
     sys.path.insert(0, str(REPOSITORY / _model / "1"))
 
+import decoder  # noqa: E402
 import engine  # noqa: E402
 import jpeg  # noqa: E402
 import letterbox  # noqa: E402
@@ -43,15 +44,11 @@ class Preprocessor:
         Raises:
             jpeg.JpegError: refused, see its message.
         """
-        jpeg.check_size(data, self.limits)
-        header = jpeg.read_header(data)
-        jpeg.check_limits(header, self.limits)
-        box = letterbox.fit(*header.upright_size, self.width, self.height)
-        least = (box.width, box.height) if scaled else header.upright_size
-        pixels = jpeg.decode(data, header, *least)
-        out = np.empty((3, self.height, self.width), np.float32)
-        self._writer.write(pixels, box, out)
-        return out, box
+        picture = decoder.read(data, np.empty((3, self.height, self.width), np.float32), self.limits)
+        box = picture.box
+        least = (box.width, box.height) if scaled else picture.header.upright_size
+        self._writer.write(jpeg.decode(data, picture.header, *least), box, picture.out)
+        return picture.out, box
 
 
 def labels() -> list[str]:

@@ -16,7 +16,6 @@ import repository
 import decoder  # isort: skip  (found by importing repository)
 import engine  # isort: skip
 import jpeg  # isort: skip
-import letterbox  # isort: skip
 import nms  # isort: skip
 
 EngineType = Callable[[Path, int, str, int], Any]  # as OpenVinoEngine: folder, largest batch, precision, threads
@@ -46,9 +45,7 @@ class Pipeline:
         """Detections of up to `batch` pictures."""
         pictures = []
         for data, out in zip(files, self._tensor, strict=False):
-            header = jpeg.read_header(data)
-            jpeg.check_limits(header, self._limits)
-            pictures.append(decoder.Picture(data, header, letterbox.fit(*header.upright_size, WIDTH, HEIGHT), out))
+            pictures.append(decoder.read(data, out, self._limits))
         self._decoder.decode(pictures)
         candidates = self._engine.infer([self._tensor[: len(files)]])
         return [

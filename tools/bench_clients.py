@@ -16,7 +16,6 @@ from bench_process import Sample, run_for
 
 import decoder  # isort: skip
 import jpeg  # isort: skip
-import letterbox  # isort: skip
 import nms  # isort: skip
 
 
@@ -73,9 +72,7 @@ def tensor_load(grpc_url: str, files: Sequence[bytes], index: int) -> Callable[[
 
     def call(done: int) -> int:
         data = files[(index + done) % len(files)]
-        header = jpeg.read_header(data)
-        jpeg.check_limits(header, limits)
-        picture = decoder.Picture(data, header, letterbox.fit(*header.upright_size, WIDTH, HEIGHT), tensor[0])
+        picture = decoder.read(data, tensor[0], limits)
         cpu_decoder.decode([picture])
         request.set_data_from_numpy(tensor)
         (candidates,) = client.infer("nudenet_trt", [request], outputs=outputs).as_numpy("output")

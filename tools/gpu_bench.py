@@ -54,7 +54,6 @@ def _decode_worker(kind: str, batch: int, seconds: float, files: list[bytes], re
     """One process that decodes in batches; puts pictures/s and CPU ms a picture."""
     import decoder
     import jpeg
-    import letterbox
 
     if kind == "nvjpeg":
         from nvjpeg import GpuDecoder
@@ -63,14 +62,13 @@ def _decode_worker(kind: str, batch: int, seconds: float, files: list[bytes], re
     else:
         chosen = decoder.CpuDecoder(HEIGHT, WIDTH, True)
 
+    limits = jpeg.Limits()
+
     def run(first: int) -> None:
         tensor = chosen.allocate(batch)
         pictures = []
         for i in range(batch):
-            data = files[(first + i) % len(files)]
-            header = jpeg.read_header(data)
-            box = letterbox.fit(*header.upright_size, WIDTH, HEIGHT)
-            pictures.append(decoder.Picture(data, header, box, tensor[i]))
+            pictures.append(decoder.read(files[(first + i) % len(files)], tensor[i], limits))
         chosen.decode(pictures)
 
     run(0)

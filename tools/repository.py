@@ -30,7 +30,7 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Tuning:
-    """What is computed for one machine instead of standing in a committed file. None keeps the file's value."""
+    """What is computed for one machine instead of standing in a committed file; the rest keeps the file's value."""
 
     instances: Mapping[str, int] = field(default_factory=dict)  # model name -> instances
     parameters: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # model name -> parameter -> value

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import canary_exporter
 import libpython
 import repository
 import security
@@ -235,14 +236,7 @@ class Server:
 
     def is_ready(self) -> bool:
         """Whether Triton answers that it and all its models are ready."""
-        connection = http.client.HTTPConnection(LOOPBACK, self.ports.http, timeout=2)
-        try:
-            connection.request("GET", "/v2/health/ready")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        return canary_exporter.is_ready(self.http_url, timeout=2)
 
     def engine(self) -> str:
         """What runs the detector, for people: ``OpenVINO 2026.4.1, BF16`` or ``TensorRT plan``."""

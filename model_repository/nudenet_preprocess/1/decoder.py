@@ -21,6 +21,19 @@ class Picture:
     error: jpeg.JpegError | None = field(default=None)
 
 
+def read(data: bytes, out: np.ndarray, limits: jpeg.Limits) -> Picture:
+    """Check one file by its headers and lay it out for `out`, FP32 [3,height,width]; nothing is decoded yet.
+
+    Raises:
+        JpegError: refused, see its message.
+    """
+    jpeg.check_size(data, limits)
+    header = jpeg.read_header(data)
+    jpeg.check_limits(header, limits)
+    _, height, width = out.shape
+    return Picture(data, header, letterbox.fit(*header.upright_size, width, height), out)
+
+
 class CpuDecoder:
     """libjpeg-turbo, scaled while decoding. Takes every picture that `jpeg.read_header` accepts."""
 

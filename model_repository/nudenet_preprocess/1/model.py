@@ -9,7 +9,6 @@ from reprlib import repr as quoted  # shortened: gRPC drops errors of more than 
 import cv2
 import decoder
 import jpeg
-import letterbox
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from counters import Counters
@@ -45,7 +44,6 @@ class TritonPythonModel:
         self.limits = jpeg.Limits(
             int(value["max_bytes"]), int(value["max_pixels"]), int(value["max_scans"]), int(value["max_scan_work"])
         )
-        self.height, self.width = height, width
         strict = value["strict"] == "true"
         if value.get("decoder", "cpu") == "nvjpeg":
             if strict:
@@ -96,30 +94,22 @@ class TritonPythonModel:
         batch = Batch(report, self.decoder.allocate(len(files)), {}, {})
         for i, data in enumerate(files[:, 0]):
             try:
-                batch.pictures[i] = self._check(data, batch.tensor[i])
+                batch.pictures[i] = decoder.read(data, batch.tensor[i], self.limits)
             except jpeg.JpegError as error:
                 batch.errors[i] = error
-                self.counters.add("nudenet_rejected_total", label=error.reason)
         return batch
-
-    def _check(self, data, out):
-        jpeg.check_size(data, self.limits)
-        header = jpeg.read_header(data)
-        jpeg.check_limits(header, self.limits)
-        return decoder.Picture(data, header, letterbox.fit(*header.upright_size, self.width, self.height), out)
 
     def _count(self, pictures, seconds):
         good = [picture.header for picture in pictures if picture.error is None]
         self.counters.add("nudenet_decoded_total", len(good))
         self.counters.add("nudenet_decode_seconds_total", seconds)
         self.counters.add("nudenet_megapixels_total", sum(header.width * header.height for header in good) / 1e6)
-        for picture in pictures:
-            if picture.error is not None:
-                self.counters.add("nudenet_rejected_total", label=picture.error.reason)
 
     def _respond(self, batch):
         count = len(batch.tensor)
         batch.errors |= {i: picture.error for i, picture in batch.pictures.items() if picture.error is not None}
+        for error in batch.errors.values():
+            self.counters.add("nudenet_rejected_total", label=error.reason)
         if batch.errors and not batch.report:
             first = min(batch.errors)
             raise ValueError(f"image {first} of {count}: {batch.errors[first]}")
