@@ -63,3 +63,6 @@ class CpuDecoder:
                 picture.error = error
             except Exception as error:  # out of memory, say: this picture's trouble, not its neighbours'
                 picture.error = jpeg.JpegError("internal", f"decoding failed: {error!r}")
+
+    def gpu_tensor(self, tensor: np.ndarray) -> None:
+        """Pictures are in host memory only; see `nvjpeg.GpuDecoder.gpu_tensor`."""

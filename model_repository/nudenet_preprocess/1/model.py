@@ -51,10 +51,11 @@ class TritonPythonModel:
                     "the GPU's decoder does not report damage inside a file: set strict to false to accept that, "
                     "or decoder to cpu"
                 )
-            from nvjpeg import GpuDecoder
+            from nvjpeg import GpuDecoder, is_shared
 
             device = int(args["model_instance_device_id"])
-            self.decoder = GpuDecoder(height, width, strict, config["max_batch_size"], device)
+            # In turns, processes wait for each other when a tensor goes from one to the other on the GPU.
+            self.decoder = GpuDecoder(height, width, strict, config["max_batch_size"], device, is_shared(device))
         else:
             self.decoder = decoder.CpuDecoder(height, width, strict, config["max_batch_size"])
         self.counters = Counters(pb_utils, METRICS)
@@ -121,8 +122,14 @@ class TritonPythonModel:
                 reasons[i, 0] = str(batch.errors[i]).encode()
             else:
                 geometry[i] = batch.pictures[i].box.geometry
-        outputs = {"input": batch.tensor, "geometry": geometry, "error": reasons}
-        return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in outputs.items()])
+        on_gpu = self.decoder.gpu_tensor(batch.tensor)
+        if on_gpu is None:
+            pixels = pb_utils.Tensor("input", batch.tensor)
+        else:
+            pixels = pb_utils.Tensor.from_dlpack("input", on_gpu)
+        return pb_utils.InferenceResponse(
+            [pixels, pb_utils.Tensor("geometry", geometry), pb_utils.Tensor("error", reasons)]
+        )
 
 
 def _on_error(request):
