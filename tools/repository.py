@@ -15,6 +15,8 @@ from tritonclient.grpc import model_config_pb2
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL_REPOSITORY = ROOT / "model_repository"
+# Tensors between steps that stay on the GPU: 0.7 MB for each picture on its way; asking CUDA for each takes too long.
+GPU_POOL_BYTES = 512 << 20
 MODELS = ("nudenet", "nudenet_preprocess", "nudenet_trt", "nudenet_postprocess")
 STEPS = MODELS[1:]
 
@@ -67,6 +69,34 @@ def labels(repository: Path = MODEL_REPOSITORY) -> list[str]:
     return (repository / "nudenet_postprocess" / "labels.txt").read_text().split()
 
 
+def instances(config: model_config_pb2.ModelConfig) -> int:
+    """Instances of a model, over all its groups."""
+    return sum(max(1, group.count) for group in config.instance_group) or 1
+
+
+def _set_instances(config: model_config_pb2.ModelConfig, count: int) -> None:
+    """Give the last group what the others leave; the first has one at least."""
+    for group in list(config.instance_group[1:])[::-1]:
+        others = instances(config) - max(1, group.count)
+        if count > others:
+            group.count = count - others
+            return
+        config.instance_group.remove(group)
+    config.instance_group[0].count = count
+
+
+def server_arguments(repository: Path) -> list[str]:
+    """Options that tritonserver needs for what the effective repository's configurations ask for."""
+    configs = [read_config(config_path(model, "", repository)) for model in MODELS]
+    found = []
+    if any(group.rate_limiter.priority for config in configs for group in config.instance_group):
+        found.append("--rate-limit=execution_count")  # else priorities of instances are not looked at
+    key = "FORCE_CPU_ONLY_INPUT_TENSORS"
+    if any(key in config.parameters and config.parameters[key].string_value == "no" for config in configs):
+        found.append(f"--cuda-memory-pool-byte-size=0:{GPU_POOL_BYTES}")
+    return found
+
+
 def write_effective(target: Path, config_name: str, tuning: Tuning, repository: Path = MODEL_REPOSITORY) -> None:
     """Lay out a repository at `target` whose models are links and whose configs are this run's.
 
@@ -80,7 +110,7 @@ def write_effective(target: Path, config_name: str, tuning: Tuning, repository: 
     for model in MODELS:
         config = read_config(config_path(model, config_name, repository))
         if model in tuning.instances:
-            config.instance_group[0].count = tuning.instances[model]
+            _set_instances(config, tuning.instances[model])
         if model in tuning.queue_delay_us:
             config.dynamic_batching.max_queue_delay_microseconds = tuning.queue_delay_us[model]
         for key, value in tuning.parameters.get(model, {}).items():

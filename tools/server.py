@@ -272,7 +272,7 @@ class Server:
         for model in repository.STEPS:
             config = repository.read_config(self._scratch / "models" / model / "config.pbtxt")
             if config.backend == "python":
-                instances += sum(max(1, group.count) for group in config.instance_group) or 1
+                instances += repository.instances(config)
         state = os.statvfs(SHM)
         free, needed = state.f_bavail * state.f_frsize, instances * SHM_PER_INSTANCE
         if free < needed:
@@ -300,6 +300,7 @@ class Server:
             "--metrics-config=summary_latencies=true",
             "--disable-auto-complete-config",  # the configs are complete; completing costs a stub start per model
             f"--backend-config=python,shm-region-prefix-name={self.region_prefix}",
+            *repository.server_arguments(self._scratch / "models"),
             *security.arguments(self.options.admin_key, self.options.exposure),
             *self.options.arguments,
         ]

@@ -89,8 +89,8 @@ def current(config_name: str, models: Path) -> Candidate:
     )
     threads = tuned.parameters.get(DETECTOR, {}).get("threads")
     return Candidate(
-        tuned.instances.get(DECODER, decoder.instance_group[0].count),
-        tuned.instances.get(DETECTOR, detector.instance_group[0].count),
+        tuned.instances.get(DECODER, repository.instances(decoder)),
+        tuned.instances.get(DETECTOR, repository.instances(detector)),
         int(threads) if threads is not None else None,
         tuned.queue_delay_us.get(DETECTOR, detector.dynamic_batching.max_queue_delay_microseconds),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import mps
 from repository import ConfigError, Tuning
 
 
@@ -25,7 +26,7 @@ def for_config(name: str, precision: str = "", decoder: str = "") -> Tuning:
     if name == "cpu" and not decoder:
         return for_cpu(cores(), precision or "auto")
     if name == "cuda":
-        return for_cuda(cores(), decoder or "cpu", precision or "FP16")
+        return for_cuda(cores(), decoder or "cpu", precision or "FP16", mps.is_running())
     if precision or decoder:
         choice = "--precision" if precision and not decoder else "--decoder"
         raise ConfigError(
@@ -48,19 +49,26 @@ def for_cpu(cpu_cores: int, precision: str = "auto") -> Tuning:
     )
 
 
-def for_cuda(cpu_cores: int, decoder: str = "cpu", precision: str = "FP16") -> Tuning:
+def for_cuda(cpu_cores: int, decoder: str = "cpu", precision: str = "FP16", shared: bool = False) -> Tuning:
     """The cuda configuration on a host with `cpu_cores` cores and one GPU.
 
     Args:
         decoder: cpu, or nvjpeg for the GPU's JPEG engine, which does not report damage inside a file.
         precision: FP16 or FP32.
+        shared: processes share the GPU through CUDA MPS; without it they take turns, and fewer are better.
     """
     on_gpu = decoder == "nvjpeg"
+    if on_gpu and shared:
+        decoders, detectors, postprocessors = 6, 3, cpu_cores // 3
+    elif on_gpu:
+        decoders, detectors, postprocessors = 3, 2, cpu_cores // 4
+    else:
+        decoders, detectors, postprocessors = max(2, cpu_cores - 4), 2, cpu_cores // 4
     return Tuning(
         instances={
-            "nudenet_preprocess": 3 if on_gpu else max(2, cpu_cores - 4),
-            "nudenet_trt": 2,
-            "nudenet_postprocess": max(1, cpu_cores // 4),
+            "nudenet_preprocess": decoders,
+            "nudenet_trt": detectors,
+            "nudenet_postprocess": max(1, postprocessors),
         },
         parameters={
             "nudenet_preprocess": {"decoder": decoder, "strict": "false" if on_gpu else "true"},

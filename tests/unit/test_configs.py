@@ -105,6 +105,24 @@ def test_effective_repository_changes_only_what_is_tuned(tmp_path):
         assert (tmp_path / "models" / model / "1").resolve() == MODEL_REPOSITORY / model / "1"
 
 
+@pytest.mark.parametrize(("count", "groups"), [(1, [1]), (2, [1, 1]), (6, [1, 5])])
+def test_a_number_of_instances_is_spread_over_the_groups(tmp_path, count, groups):
+    write_effective(tmp_path / "models", "cuda", Tuning(instances={"nudenet_trt": count}))
+    config = read_config(tmp_path / "models" / "nudenet_trt" / "config.pbtxt")
+    assert [group.count for group in config.instance_group] == groups
+    assert repository.instances(config) == count
+
+
+def test_the_server_is_told_what_the_configs_rely_on(tmp_path):
+    for name in ("", "cpu", "cuda"):
+        write_effective(tmp_path / f"models-{name}", name, Tuning())
+    assert repository.server_arguments(tmp_path / "models-") == []
+    assert repository.server_arguments(tmp_path / "models-cpu") == []
+    limit, pool = repository.server_arguments(tmp_path / "models-cuda")
+    assert limit == "--rate-limit=execution_count"
+    assert pool.startswith("--cuda-memory-pool-byte-size=0:")
+
+
 def test_unknown_names_are_refused_with_what_there_is(tmp_path):
     with pytest.raises(repository.ConfigError, match=r"no configuration 'gpu'; there are: .*cpu"):
         write_effective(tmp_path / "a", "gpu", Tuning())
