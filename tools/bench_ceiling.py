@@ -35,11 +35,18 @@ class Ceiling:
 class Pipeline:
     """JPEG bytes to detections in this thread."""
 
-    def __init__(self, batch: int, precision: str, threads: int, build: EngineType = engine.OpenVinoEngine) -> None:
+    def __init__(
+        self,
+        batch: int,
+        precision: str,
+        threads: int,
+        build: EngineType = engine.OpenVinoEngine,
+        settings: nms.Settings | None = None,
+    ) -> None:
         self._decoder = decoder.CpuDecoder(HEIGHT, WIDTH, strict=True)
         self._engine = build(ENGINE_FILES, batch, precision, threads)
         self._tensor = self._decoder.allocate(batch)
-        self._limits, self._settings = jpeg.Limits(), nms.Settings()
+        self._limits, self._settings = jpeg.Limits(), settings or nms.Settings()
 
     def run(self, files: Sequence[bytes]) -> list[np.ndarray]:
         """Detections of up to `batch` pictures."""

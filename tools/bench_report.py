@@ -243,17 +243,19 @@ def gpu_tables(report: dict) -> list[Table]:
     """The tables of a report of gpu_bench.py."""
     found = [verdict_table(verdicts.of_gpu(report), "Promises for one H100")]
     for ensemble in report["ensemble"]:
+        single = [(f"{load['level']:g}", load) for load in ensemble["loads"]]
+        batched = [(f"{load['level']:g} of 8 pictures", load) for load in ensemble.get("batched_loads", [])]
         rows = [
             (
-                f"{load['level']:g}",
+                name,
                 *(number(load[key]) for key in ("throughput", "p50", "p95", "p99")),
                 number(sum(load["core_ms"].values())),
                 str(load["failures"]),
             )
-            for load in ensemble["loads"]
+            for name, load in single + batched
         ]
-        columns = ("in flight", "pictures/s", "p50 ms", "p95 ms", "p99 ms", "core-ms a picture", "failed")
-        title = f"720p JPEG to detections, decoder {ensemble['decoder']}, {ensemble['engine']}"
+        columns = ("requests in flight", "pictures/s", "p50 ms", "p95 ms", "p99 ms", "core-ms a picture", "failed")
+        title = f"720p JPEG to detections, {verdicts.gpu_setting(ensemble)}, {ensemble['engine']}"
         found.append(Table(title, columns, rows))
     return found
 

@@ -6,47 +6,79 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
+import mmap
 import multiprocessing
+import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import bench_machine
 import bench_pictures
+import gpu_checks
+import mps
 import numpy as np
-import repository
 import tuning
 import typer
+from bench_ceiling import ENGINE_FILES, HEIGHT, WIDTH
 from bench_load import LoadBench
 from rich.console import Console
 from rich.table import Table
 from server import Options, Ports, Server
 
-HEIGHT, WIDTH, BATCH = 180, 320, 8
+BATCH = gpu_checks.BATCH
 CONCURRENCY = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+BATCHED_CONCURRENCY = (4, 16, 32)  # requests of BATCH pictures
 console = Console(highlight=False)
 
 
+def _shared_memory(size: int) -> mmap.mmap:
+    """Memory as that in which Triton hands over tensors."""
+    path = Path("/dev/shm") / f"nudenet-gpu-bench-{os.getpid()}"
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    path.unlink()
+    os.ftruncate(descriptor, size)
+    memory = mmap.mmap(descriptor, size)
+    os.close(descriptor)
+    return memory
+
+
 def measure_engine(repeats: int = 100) -> list[dict]:
-    """Time of one call by batch size: with copies from and to host memory, and of the bare CUDA graph replay; ms."""
+    """Median time of one call by batch size, ms: with copies from and to host memory, and the bare CUDA graph replay.
+
+    One part a picture, as requests come: in shared memory, where Triton puts them, and elsewhere.
+    """
     from cuda.bindings import runtime
     from cuda_engine import CudaEngine
 
-    engine = CudaEngine(repository.MODEL_REPOSITORY / "nudenet_trt" / "1", BATCH)
-    pictures = np.random.default_rng(0).random((BATCH, 3, HEIGHT, WIDTH), dtype=np.float32)
+    engine = CudaEngine(ENGINE_FILES, BATCH)
+    elsewhere = np.random.default_rng(0).random((BATCH, 3, HEIGHT, WIDTH), dtype=np.float32)
+    shared = np.frombuffer(_shared_memory(elsewhere.nbytes), np.float32).reshape(elsewhere.shape)
+    np.copyto(shared, elsewhere)
     rows = []
     for size in range(1, BATCH + 1):
-        infer, replay = [], []
-        for _ in range(repeats):
-            begin = time.perf_counter()
-            engine.infer([pictures[:size]])
-            middle = time.perf_counter()
+        parts, others = [shared[i : i + 1] for i in range(size)], [elsewhere[i : i + 1] for i in range(size)]
+
+        def replay(size: int = size) -> None:
             engine.replay(size)
             runtime.cudaDeviceSynchronize()
-            infer.append(middle - begin)
-            replay.append(time.perf_counter() - middle)
-        rows.append({"batch": size, "infer_ms": np.median(infer) * 1e3, "replay_ms": np.median(replay) * 1e3})
+
+        calls: dict[str, Callable[[], object]] = {
+            "infer_ms": functools.partial(engine.infer, parts),
+            "infer_elsewhere_ms": functools.partial(engine.infer, others),
+            "replay_ms": replay,
+        }
+        times: dict[str, list[float]] = {name: [] for name in calls}
+        for _ in range(repeats):  # in turns: clocks drift
+            for name, call in calls.items():
+                begin = time.perf_counter()
+                call()
+                times[name].append((time.perf_counter() - begin) * 1e3)
+        rows.append({"batch": size} | {name: float(np.median(values)) for name, values in times.items()})
     return rows
 
 
@@ -101,66 +133,91 @@ def measure_decoder(kind: str, processes: int, batch: int, files: list[bytes], s
     }
 
 
-def measure_ensemble(kind: str, files: list[bytes], window_s: float, levels: tuple[int, ...]) -> dict:
-    """The whole ensemble under closed-loop load."""
-    options = Options(
-        ports=Ports.free(), config_name="cuda", tuning=tuning.for_cuda(tuning.cores(), kind), ready_seconds=180
-    )
+def measure_ensemble(
+    kind: str, files: list[bytes], window_s: float, levels: tuple[int, ...], shared: bool, expected: list[np.ndarray]
+) -> dict:
+    """The whole ensemble: answers against `expected`, then closed-loop load, also in requests of 8 pictures."""
+    tuned = tuning.for_cuda(tuning.cores(), kind, shared=shared)
+    options = Options(ports=Ports.free(), config_name="cuda", tuning=tuned, ready_seconds=180)
     with Server(options) as server:
+        answers = gpu_checks.check_answers(server, files, expected)
         bench = LoadBench(server, files, window_s)
-        loads = [bench.closed(level).as_dict() for level in levels]
+        report = {
+            "decoder": kind,
+            "mps": shared,
+            "engine": server.engine(),
+            "instances": dict(tuned.instances),
+            "seconds_to_ready": server.seconds_to_ready,
+            "answers": answers,
+            "loads": [bench.closed(level).as_dict() for level in levels],
+            "batched_loads": [bench.closed(level, BATCH).as_dict() for level in BATCHED_CONCURRENCY],
+        }
         bench.close()
-        return {"decoder": kind, "engine": server.engine(), "seconds_to_ready": server.seconds_to_ready, "loads": loads}
+        return report
 
 
 def _tables(report: dict) -> None:
     table = Table(
-        "batch", "with copies, ms", "graph replay, ms", "ratio", title="Engine alone (ONNX Runtime CUDA, FP16)"
+        *("batch", "with copies, ms", "from other memory, ms", "graph replay, ms", "ratio"),
+        title="Engine alone (ONNX Runtime CUDA, FP16)",
     )
     for row in report["engine"]:
+        times = (row["infer_ms"], row["infer_elsewhere_ms"], row["replay_ms"])
         ratio = row["infer_ms"] / row["replay_ms"]
-        table.add_row(str(row["batch"]), f"{row['infer_ms']:.3f}", f"{row['replay_ms']:.3f}", f"{ratio:.2f}")
+        table.add_row(str(row["batch"]), *(f"{value:.3f}" for value in times), f"{ratio:.2f}")
     console.print(table)
     table = Table("decoder", "processes", "batch", "pictures/s", "core-ms a picture", title="Decode, resize, normalise")
     for row in report["decode"]:
         table.add_row(
-            row["decoder"],
+            row["decoder"] + (" with MPS" if row["mps"] else ""),
             str(row["processes"]),
             str(row["batch"]),
             f"{row['throughput']:.0f}",
             f"{row['core_ms']:.2f}",
         )
     console.print(table)
+    if "decoder_differences" in report:
+        console.print("GPU's decoder against the CPU's, of 255: " + json.dumps(report["decoder_differences"]))
     for ensemble in report["ensemble"]:
-        title = f"Ensemble from 720p JPEG, decoder {ensemble['decoder']}, {ensemble['engine']}"
+        mode = "with" if ensemble["mps"] else "without"
+        title = f"Ensemble from 720p JPEG, decoder {ensemble['decoder']}, {mode} MPS, {ensemble['engine']}"
         table = Table("concurrency", "pictures/s", "p50 ms", "p95 ms", "p99 ms", "core-ms", "failed", title=title)
-        for load in ensemble["loads"]:
+        batched = [(f"{load['level']:.0f} of {BATCH}", load) for load in ensemble["batched_loads"]]
+        for name, load in [*((f"{load['level']:.0f}", load) for load in ensemble["loads"]), *batched]:
             table.add_row(
-                f"{load['level']:.0f}",
+                name,
                 f"{load['throughput']:.0f}",
                 *(f"{load[key]:.2f}" for key in ("p50", "p95", "p99")),
                 f"{sum(load['core_ms'].values()):.2f}",
                 str(load["failures"]),
             )
         console.print(table)
+        console.print("answers under load against FP32 on the CPU: " + json.dumps(ensemble["answers"]))
 
 
 def main(
     output: Annotated[Path, typer.Option(help="Where the JSON goes.")] = Path("out/gpu_bench.json"),
     window: Annotated[float, typer.Option(help="Seconds a load level is measured.")] = 6.0,
-    decoders: Annotated[str, typer.Option(help="Comma-separated: nvjpeg, cpu.")] = "nvjpeg,cpu",
+    decoders: Annotated[str, typer.Option(help="Comma-separated: nvjpeg+mps, nvjpeg, cpu+mps, cpu.")] = (
+        "nvjpeg+mps,nvjpeg,cpu"
+    ),
 ) -> None:
-    """Measure on this machine's GPU and print the tables."""
+    """Measure on this machine's GPU and print the tables; CUDA MPS is started for what names it, and stopped again."""
     files = bench_pictures.frames("720p")
     report: dict = {"machine": bench_machine.describe(), "picture_bytes": [len(data) for data in files]}
+    expected = gpu_checks.references(files)
     report["engine"] = measure_engine()
-    kinds = decoders.split(",")
-    report["decode"] = [
-        measure_decoder(kind, processes, batch, files)
-        for kind in kinds
-        for processes, batch in ({"nvjpeg": ((1, 1), (1, 8), (3, 8)), "cpu": ((1, 8), (tuning.cores(), 8))}[kind])
-    ]
-    report["ensemble"] = [measure_ensemble(kind, files, window, CONCURRENCY) for kind in kinds]
+    report["decode"], report["ensemble"] = [], []
+    if "nvjpeg" in decoders:
+        report["decoder_differences"] = gpu_checks.check_decoder(files)
+    for name in decoders.split(","):
+        kind, _, mode = name.partition("+")
+        with mps.running() if mode == "mps" else contextlib.nullcontext():
+            sizes = {"nvjpeg": ((1, 1), (1, 8), (3, 8)), "cpu": ((1, 8), (tuning.cores(), 8))}[kind]
+            for processes, batch in sizes:
+                row = measure_decoder(kind, processes, batch, files)
+                report["decode"].append(row | {"mps": mode == "mps"})
+            report["ensemble"].append(measure_ensemble(kind, files, window, CONCURRENCY, mode == "mps", expected))
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(report, indent=1) + "\n")
     _tables(report)
