@@ -6,6 +6,8 @@ Every batch size is compiled and run once before the first request.
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +21,10 @@ class EngineError(RuntimeError):
 
 
 class OpenVinoEngine:
-    """OpenVINO on the CPU, one compiled model per batch size (static shapes are faster and never recompile)."""
+    """OpenVINO on the CPU. One picture gets all cores; of several, each core takes its share.
+
+    Threads that work on one picture wait for each other after every layer, so pictures side by side are a fifth faster.
+    """
 
     def __init__(self, folder: Path, max_batch: int, precision: str = "auto", threads: int = 0) -> None:
         """Compile and warm up.
@@ -49,19 +54,35 @@ class OpenVinoEngine:
         hint = "bf16" if has_bf16 and precision != "FP32" else "f32"
         self.name = f"OpenVINO {openvino.__version__.split('-')[0]}"
         self.precision = precision if precision != "auto" else {"bf16": "BF16", "f32": "FP32"}[hint]
-        options = {
-            "INFERENCE_PRECISION_HINT": hint,
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
-            "ENABLE_CPU_PINNING": False,  # several instances would be pinned to the same cores
-        }
-        self._requests = []
-        for size in range(1, max_batch + 1):
-            model = core.read_model(path)
+        threads = threads or len(os.sched_getaffinity(0))
+
+        def compiled(size: int, streams: int) -> openvino.CompiledModel:
+            model = core.read_model(path)  # static shapes are faster than dynamic ones and never recompile
             model.reshape([size, *(dimension.get_length() for dimension in list(model.input(0).partial_shape)[1:])])
-            request = core.compile_model(model, "CPU", options).create_infer_request()
-            request.infer()
-            self._requests.append((request, request.get_input_tensor().data, request.get_output_tensor().data))
+            options = {
+                "INFERENCE_PRECISION_HINT": hint,
+                "INFERENCE_NUM_THREADS": threads,
+                "NUM_STREAMS": streams,
+                "ENABLE_CPU_PINNING": False,  # several instances would be pinned to the same cores
+            }
+            return core.compile_model(model, "CPU", options)
+
+        single = compiled(1, 1)
+        self._input = np.zeros((max_batch, *single.input(0).shape[1:]), np.float32)
+        self._output = np.zeros((max_batch, *single.output(0).shape[1:]), np.float32)
+        models = {(1, 1): single}
+        # By number of pictures: requests that are bound to their slices, and where those end.
+        self._plans: dict[int, list[tuple[openvino.InferRequest, int]]] = {}
+        for count in range(1, max_batch + 1):
+            self._plans[count] = []
+            for start, end in shares(count, threads):
+                key = (end - start, streams_for(count, threads))
+                models[key] = models.get(key) or compiled(*key)
+                request = models[key].create_infer_request()
+                request.set_input_tensor(openvino.Tensor(self._input[start:end], shared_memory=True))
+                request.set_output_tensor(openvino.Tensor(self._output[start:end], shared_memory=True))
+                self._plans[count].append((request, end))
+            self.infer([self._input[:count]])
 
     def infer(self, parts: Sequence[np.ndarray]) -> np.ndarray:
         """Run the parts as one batch.
@@ -72,7 +93,25 @@ class OpenVinoEngine:
         Returns:
             FP32 [sum n_i,candidates,6]; valid until the next call.
         """
-        request, tensor, output = self._requests[sum(len(part) for part in parts) - 1]
-        np.concatenate(parts, out=tensor)
-        request.infer()
-        return output
+        count, filled, remaining = sum(len(part) for part in parts), 0, iter(parts)
+        for request, end in self._plans[count]:
+            while filled < end:
+                part = next(remaining)
+                self._input[filled : filled + len(part)] = part
+                filled += len(part)
+            request.start_async()  # while the next share is copied
+        for request, _ in self._plans[count]:
+            request.wait()
+        return self._output[:count]
+
+
+def streams_for(pictures: int, threads: int) -> int:
+    """How many groups of threads work side by side: a power of two, so that few models need compiling."""
+    return 1 << (min(pictures, threads).bit_length() - 1)
+
+
+def shares(pictures: int, threads: int) -> list[tuple[int, int]]:
+    """Which pictures each group of threads takes, as [start, end): shares that differ by one at most."""
+    streams = streams_for(pictures, threads)
+    edges = [i * pictures // streams for i in range(streams + 1)]
+    return list(itertools.pairwise(edges))

@@ -1,0 +1,49 @@
+"""`engine.py`: however pictures come together, each gets the answer it gets alone."""
+
+from __future__ import annotations
+
+import engine
+import numpy as np
+import pytest
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 6, 16])
+def test_every_picture_has_one_share_and_shares_are_even(threads):
+    for pictures in range(1, 9):
+        shares = engine.shares(pictures, threads)
+        assert [picture for start, end in shares for picture in range(start, end)] == list(range(pictures))
+        sizes = [end - start for start, end in shares]
+        assert max(sizes) - min(sizes) <= 1
+        assert len(shares) == engine.streams_for(pictures, threads) <= min(pictures, threads)
+    assert len(engine.shares(8, 16)) == 8
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return np.random.default_rng(0).random((5, 3, 180, 320), np.float32)
+
+
+@pytest.fixture(scope="module")
+def alone(onnx_path, pictures):
+    single = engine.OpenVinoEngine(onnx_path.parent, 1, "FP32", threads=1)
+    return np.concatenate([single.infer([picture[None]]).copy() for picture in pictures])
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+@pytest.mark.parametrize("parts", [[1], [2], [1, 1, 1], [2, 3], [4, 1], [1, 1, 1, 1, 1]])
+def test_parts_are_answered_in_order(onnx_path, pictures, alone, engines, threads, parts):
+    count = sum(parts)
+    split = np.split(pictures[:count], np.cumsum(parts)[:-1])
+    np.testing.assert_allclose(engines(threads).infer(split), alone[:count], atol=2e-3)
+
+
+@pytest.fixture(scope="module")
+def engines(onnx_path):
+    built = {}
+
+    def get(threads):
+        if threads not in built:
+            built[threads] = engine.OpenVinoEngine(onnx_path.parent, 5, "FP32", threads)
+        return built[threads]
+
+    return get
