@@ -5,7 +5,7 @@ repository=${MODEL_REPOSITORY:-/models}
 here=$(dirname "$0")
 python3 "$here/../tools/check_plan.py" "$repository/nudenet_trt/1/model.plan"
 # --strict-readiness: ready only when every model is. The configurations are complete, so nothing is guessed.
-exec tritonserver \
+exec "$here/batch.sh" tritonserver \
   --model-repository="$repository" \
   --model-control-mode=none \
   --disable-auto-complete-config \

@@ -56,5 +56,5 @@ def triton_arguments(folder: str) -> list[str]:
 def entrypoint_arguments() -> list[str]:
     """Options that the image's entry point gives tritonserver."""
     script = (KUBERNETES.parent / "entrypoint.sh").read_text()
-    _, line = script.replace("\\\n", " ").split("exec tritonserver ", 1)
+    _, line = script.replace("\\\n", " ").split('" tritonserver ', 1)
     return [word for word in shlex.split(line.splitlines()[0]) if word.startswith("--")]

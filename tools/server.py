@@ -144,9 +144,13 @@ def _check_ports(ports: Ports) -> None:
                 raise ServerError(f"port {port} cannot be used ({error.strerror}): set {name} to a free one") from error
 
 
-def _die_with_parent() -> None:
-    """In the child: be told to stop when the process that started it is gone, however it went."""
+def _in_the_child() -> None:
+    """Before tritonserver takes over: its scheduling, and a signal when the process that started it is gone."""
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    # Batch: a thread that wakes does not push the one that woke it off its core. Triton's batcher, woken just before
+    # an instance becomes free, would look too early and then sleep for half a second while its queue is full.
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 class Server:
@@ -204,7 +208,7 @@ class Server:
                 text=True,
                 errors="replace",
                 start_new_session=True,  # one process group: stubs are stopped with their server
-                preexec_fn=_die_with_parent,
+                preexec_fn=_in_the_child,
             )
             self._reader = threading.Thread(target=self._read_log, args=(self.process,), daemon=True)
             self._reader.start()
@@ -227,8 +231,9 @@ class Server:
             process.wait()
             if self._reader is not None:
                 self._reader.join(5)
-            for region in SHM.glob(f"{self.region_prefix}*"):
-                region.unlink(missing_ok=True)
+            for pattern in (f"{self.region_prefix}*", f"nudenet_gate_{process.pid}_*"):
+                for left in SHM.glob(pattern):
+                    left.unlink(missing_ok=True)
             self.process = None
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)

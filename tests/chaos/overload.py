@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,7 @@ class Stream:
     sent_at: np.ndarray
     latency: np.ndarray
     outcome: np.ndarray
+    cpu_seconds: float  # of the load generator
 
     @property
     def served(self) -> np.ndarray:
@@ -55,62 +58,84 @@ def start(url: str, seconds: float, **options: float) -> subprocess.Popen:
 
 def finish(process: subprocess.Popen, seconds: float) -> Stream:
     output, _ = process.communicate(timeout=seconds + 90)
-    rows = json.loads(output)
-    return Stream(
-        seconds,
-        np.array([row[0] for row in rows]),
-        np.array([row[1] for row in rows]),
-        np.array([row[2] for row in rows]),
-    )
+    report = json.loads(output)
+    sent_at, latency, outcome = (np.array(column) for column in zip(*report["rows"], strict=True))
+    return Stream(seconds, sent_at, latency, outcome, report["cpu_seconds"])
 
 
 def load(url: str, seconds: float, **options: float) -> Stream:
     return finish(start(url, seconds, **options), seconds)
 
 
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
+
+
+def described(streams: Sequence[Stream]) -> str:
+    """What became of the requests of all `streams`, rates by stream, in words."""
+    latency = np.concatenate([stream.latency for stream in streams])
+    outcome = np.concatenate([stream.outcome for stream in streams])
+    everything = replace(streams[0], latency=latency, outcome=outcome)
+    sent, shed = len(latency) / sum(stream.seconds for stream in streams), float((outcome == "shed").mean())
+    return (
+        f"{sent:.0f}/s sent, {_mean(stream.served_rate for stream in streams):.0f}/s served, "
+        f"p50 {1e3 * everything.percentile(50):.0f} ms, p99 {1e3 * everything.percentile(99):.0f} ms, "
+        f"shed {shed:.0%} (p50 {1e3 * everything.percentile(50, 'shed'):.0f} ms), "
+        f"errors {sum(everything.errors.values())}"
+    )
+
+
 @dataclass(frozen=True)
 class Outcome:
     """The figures of one run."""
 
-    capacity: float  # requests a second, closed loop
     quiet_live: Stream  # a quarter of the capacity, nothing else
-    flood: Stream  # four times the capacity
+    closed: list[Stream]  # as many requests as are answered, in turn with ...
+    floods: list[Stream]  # ... four times as many
+    recovery_s: float  # from the end of the flood until ten answers in a row come at quiet speed
     live: Stream  # a quarter of the capacity at priority 1 ...
     bulk: Stream  # ... beside a flood at priority 2
-    recovery_s: float  # from the end of the flood until ten answers in a row come at quiet speed
+
+    @property
+    def capacity(self) -> float:
+        """Requests a second, closed loop."""
+        return _mean(stream.served_rate for stream in self.closed)
 
     def rows(self) -> list[tuple[str, str]]:
-        def described(stream: Stream) -> str:
-            shed, refused_ms = float((stream.outcome == "shed").mean()), 1e3 * stream.percentile(50, "shed")
-            return (
-                f"{len(stream.latency) / stream.seconds:.0f}/s sent, {stream.served_rate:.0f}/s served, "
-                f"p50 {1e3 * stream.percentile(50):.0f} ms, p99 {1e3 * stream.percentile(99):.0f} ms, "
-                f"shed {shed:.0%} (p50 {refused_ms:.0f} ms), errors {sum(stream.errors.values())}"
-            )
-
+        share = _mean(stream.served_rate for stream in self.floods) / self.capacity
+        # The load generator works on the same cores, and a flood costs it more than what is answered.
+        cores = len(os.sched_getaffinity(0))
+        taken, taken_by_flood = (_mean(one.cpu_seconds / one.seconds for one in x) for x in (self.closed, self.floods))
+        fair = share * (cores - taken) / (cores - taken_by_flood)
         return [
             ("capacity", f"{self.capacity:.0f}/s"),
-            ("live alone, 1/4 of capacity", described(self.quiet_live)),
-            (f"flood, {FACTOR}x capacity", described(self.flood)),
-            ("  served of capacity", f"{self.flood.served_rate / self.capacity:.0%}"),
+            ("live alone, 1/4 of capacity", described([self.quiet_live])),
+            (f"flood, {FACTOR}x capacity", described(self.floods)),
+            ("  served of capacity", f"{share:.0%}"),
+            (
+                "  the same beside an equally busy load generator",
+                f"{fair:.0%} (it takes {taken:.2f} and {taken_by_flood:.2f} of {cores} cores)",
+            ),
             ("  quiet speed again after", f"{self.recovery_s:.2f} s"),
-            ("live beside a bulk flood", described(self.live)),
-            ("the bulk flood", described(self.bulk)),
+            ("live beside a bulk flood", described([self.live])),
+            ("the bulk flood", described([self.bulk])),
         ]
 
 
-def measure(url: str, seconds: float) -> Outcome:
+def measure(url: str, seconds: float, rounds: int = 4) -> Outcome:
     """All phases against the server at `url` (gRPC), `seconds` each."""
-    before = load(url, seconds, in_flight=SATURATING).served_rate
+    before = load(url, seconds / rounds, in_flight=SATURATING).served_rate
     quiet = load(url, seconds, rate=before / 4, priority=LIVE)
-    flood = load(url, seconds, rate=FACTOR * before, priority=LIVE)
+    closed, floods = [], []
+    for _ in range(rounds):  # in turn: other work on the machine comes and goes
+        closed.append(load(url, seconds / rounds, in_flight=SATURATING))
+        floods.append(load(url, seconds / rounds, rate=FACTOR * closed[-1].served_rate, priority=LIVE))
     recovery = recover(url, quiet)
-    # Other work on the machine comes and goes: the capacity around the flood is what counts.
-    capacity = (before + load(url, seconds, in_flight=SATURATING).served_rate) / 2
+    capacity = _mean(stream.served_rate for stream in closed)
     bulk = start(url, seconds + 1, rate=FACTOR * capacity, priority=BULK)
     time.sleep(1.0)  # its start
     live = load(url, seconds, rate=capacity / 4, priority=LIVE)
-    return Outcome(capacity, quiet, flood, live, finish(bulk, seconds + 1), recovery)
+    return Outcome(quiet, closed, floods, recovery, live, finish(bulk, seconds + 1))
 
 
 def recover(url: str, quiet: Stream) -> float:

@@ -136,5 +136,6 @@ def test_cpu_image_copies_what_exists_and_is_sent_to_the_builder():
 def test_cpu_image_runs_as_an_ordinary_user_with_the_cpu_configuration():
     text = (DEPLOY / "Dockerfile.cpu").read_text().replace("\\\n", " ")
     entrypoint = json.loads(re.findall(r"^ENTRYPOINT (.+)$", text, re.MULTILINE)[-1])
-    assert entrypoint[0] == "tritonserver" and "--model-config-name=cpu" in entrypoint
+    assert entrypoint[:2] == ["/opt/nudenet/deploy/batch.sh", "tritonserver"]
+    assert "--model-config-name=cpu" in entrypoint
     assert re.findall(r"^USER (.+)$", text, re.MULTILINE)[-1] == "1000:1000"

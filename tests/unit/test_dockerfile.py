@@ -156,6 +156,25 @@ def test_bindings_follow_the_image(tmp_path: Path, trt: str | None, cuda: str | 
         assert (tmp_path / "asked").read_text().split() == ["install", "--no-deps", package]
 
 
+@pytest.mark.parametrize("allowed", [True, False])
+def test_tritonserver_is_scheduled_as_a_batch_where_that_is_allowed(tmp_path: Path, allowed: bool) -> None:
+    server = tmp_path / "tritonserver"
+    server.write_text('#!/bin/sh\n/usr/bin/chrt --pid $$\necho "$@"\n')
+    server.chmod(0o755)
+    if not allowed:
+        (tmp_path / "chrt").write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / "chrt").chmod(0o755)
+    said = subprocess.run(
+        [str(ENTRYPOINT.with_name("batch.sh")), "tritonserver", "--id", "a b"],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert ("SCHED_BATCH" in said) == allowed
+    assert said.endswith("--id a b\n")
+
+
 @pytest.mark.parametrize("fits", [True, False])
 def test_the_plan_is_checked_before_tritonserver_starts(tmp_path: Path, fits: bool) -> None:
     """The real entry point, with a python3 and a tritonserver that write down how they were called."""
