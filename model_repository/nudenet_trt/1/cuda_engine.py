@@ -60,8 +60,8 @@ class CudaEngine:
         self._page_lock = PageLock(runtime)
         self._stream = _cuda(runtime.cudaStreamCreateWithFlags(runtime.cudaStreamNonBlocking))
         # Heuristic choice with channels last: 0.9 ms at batch 8 on an H100; exhaustive search takes 1.9 ms there, since
-        # it leaves the fused convolutions aside. With bias in the convolutions' kernels 6% less at batch 1, for 5 s more
-        # to load; tried with FP16 only. TF32 off: FP32 means FP32.
+        # it leaves the fused convolutions aside. Bias in the convolutions' kernels: 6% less at batch 1, for 5 s more to
+        # load; tried with FP16 only. TF32 off: FP32 means FP32.
         provider = {
             "user_compute_stream": str(int(self._stream)),
             "enable_cuda_graph": "1",
