@@ -20,13 +20,12 @@ class TritonPythonModel:
         module, name = ENGINES[value["engine"]]
         engine = getattr(importlib.import_module(module), name)  # an engine's libraries are needed only where it runs
         self.engine = engine(folder, config["max_batch_size"], value["precision"], int(value["threads"]))
-        self.take = getattr(self.engine, "take", pb_utils.Tensor.as_numpy)
         pb_utils.Logger.log_info(f"nudenet_trt: {self.engine.name}, {self.engine.precision}")
         gc.collect()
         gc.freeze()
 
     def execute(self, requests):
-        parts = [self.take(pb_utils.get_input_tensor_by_name(request, "input")) for request in requests]
+        parts = [self.engine.take(pb_utils.get_input_tensor_by_name(request, "input")) for request in requests]
         try:
             output = self.engine.infer(parts)
         except Exception as error:
