@@ -7,6 +7,7 @@ refused, in nudenet_preprocess's own bounded queue, undecoded and by priority.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import mmap
 import os
@@ -97,7 +98,8 @@ def _claim(server: int) -> tuple[memoryview, int]:
     """The cells of this server's processes, and the index of a new one."""
     for left in SHARED_MEMORY.glob("nudenet_gate_*"):  # a killed server cannot clean up
         if not Path("/proc", left.name.split("_")[2]).exists():
-            left.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # somebody else's
+                left.unlink()
     started = Path(f"/proc/{server}/stat").read_text().rsplit(")", 1)[1].split()[19]  # process ids come again
     path = SHARED_MEMORY / f"nudenet_gate_{server}_{started}"
     with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
