@@ -150,9 +150,13 @@ def _level_table(report: dict) -> Table:
             "",
         )
     ]
-    for load in verdicts.levels(report):
+    loads = [(f"ensemble, {load['level']:g} in flight", load) for load in verdicts.levels(report)]
+    if "batched" in report["rounds"][0]:
+        batched = [row["batched"] for row in report["rounds"]]
+        name = f"ensemble, {batched[0]['level']:g} of {batched[0]['batch']} pictures"
+        loads.append((name, verdicts.median_load(batched)))
+    for name, load in loads:
         latencies = [number(load[key]) for key in ("p50", "p95", "p99")]
-        name = f"ensemble, {load['level']:g} in flight"
         rows.append((name, number(load["throughput"]), *latencies, number(load["core_ms"]), str(load["failures"])))
     columns = ("closed loop", "pictures/s", "p50 ms", "p95 ms", "p99 ms", "core-ms a picture", "failed")
     return Table(f"720p JPEG to detections, {report['engine']}, load generator on the same cores", columns, rows)

@@ -39,6 +39,7 @@ class Settings:
 
     rounds: int = 5
     levels: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    batched: tuple[int, int] = (3, 8)  # requests in flight of so many pictures, beside the levels
     ceiling_s: float = 2.4
     window_s: float = 3.0  # a load level
     peer_s: float = 2.5
@@ -53,7 +54,7 @@ class Settings:
     growth_concurrency: int = 8  # of batch 1; larger batches have fewer requests in flight, 8 pictures at least
 
 
-QUICK = Settings(1, (1, 8), 0.6, 1.5, 0.5, 2, 8, 30, 1.5, ("360p",), (8,), (1,), 1.5)
+QUICK = Settings(1, (1, 8), (3, 8), 0.6, 1.5, 0.5, 2, 8, 30, 1.5, ("360p",), (8,), (1,), 1.5)
 
 
 class Bench:
@@ -133,6 +134,7 @@ class Bench:
                     self._say(f"{name}: in-process ceiling, ensemble with {settings.levels} in flight")
                     row["ceiling"] = [asdict(ceiling.measure(settings.ceiling_s))]
                     loads = [load.closed(level) for level in settings.levels]
+                    row["batched"] = {"batch": settings.batched[1], **load.closed(*settings.batched).as_dict()}
                     row["ceiling"].append(asdict(ceiling.measure(settings.ceiling_s)))
                     row["ensemble"] = [level.as_dict() for level in loads]
                 if Part.int8 in self._parts:

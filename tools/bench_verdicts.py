@@ -111,6 +111,13 @@ def of_cpu(report: dict) -> list[Verdict]:
         ratio, single = statistics.median(ratios), statistics.median(singles)
         name = f"throughput at concurrency {level} to the in-process ceiling"
         found.append(Verdict(name, ">= 0.85", ratio, "x", ratio >= 0.85))
+        if "batched" in first:
+            load = first["batched"]
+            ratio = statistics.median(
+                row["batched"]["throughput"] / _beside(row)["throughput"] for row in report["rounds"]
+            )
+            name = f"the same, {load['level']:g} requests of {load['batch']} pictures in flight"
+            found.append(Verdict(name, ">= 0.85", ratio, "x", ratio >= 0.85))
         found.append(Verdict("p50 at concurrency 1 to one picture in process", "<= 1.5", single, "x", single <= 1.5))
     if "peers" in first:
         by_name = peers(report)

@@ -111,6 +111,17 @@ def test_targets_are_judged_by_what_was_measured(report):
     assert not verdict(bench_verdicts.of_cpu(report), "in-process ceiling").reached
 
 
+def test_requests_of_several_pictures_have_a_promise_of_their_own(report):
+    row = report["rounds"][0]
+    row["ceiling"] = [{"throughput": 100.0, "core_ms": 20.0, "single_ms": 10.0}] * 2
+    row["batched"] = {**row["ensemble"][0], "level": 3, "batch": 8, "throughput": 86.0}
+    report["rounds"] = [row]
+    found = verdict(bench_verdicts.of_cpu(report), "3 requests of 8 pictures")
+    assert (found.value, found.reached) == (pytest.approx(0.86), True)
+    (table,) = [table for table in bench_report.tables(report) if table.title.startswith("720p JPEG to detections")]
+    assert table.rows[-1][:2] == ("ensemble, 3 of 8 pictures", "86.0")
+
+
 def test_an_open_loop_that_perf_analyzer_gave_up_is_not_reached(report):
     report["open_loop"] = {"level": 240, "seconds": 30.0, "error": "perf_analyzer ended with 99"}
     found = verdict(bench_verdicts.of_cpu(report), "240 requests/s for 30 s")

@@ -32,7 +32,7 @@ class TritonPythonModel:
 
     def execute(self, requests):
         responses = [self._respond(request) for request in requests]
-        self.gate.leave(len(requests))
+        self.gate.leave(sum(pb_utils.get_input_tensor_by_name(one, "geometry").shape()[0] for one in requests))
         self.counters.flush()
         return responses
 

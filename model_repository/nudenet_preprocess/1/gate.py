@@ -19,7 +19,7 @@ from typing import Any
 SHARED_MEMORY = Path("/dev/shm")
 # Somewhere in between: Triton overlooks a decoder that becomes free, for half a second, when all become free at once.
 POLL_SECONDS = (0.0002, 0.003)
-# Requests that fail in the detector never reach the end. When nothing has moved for so long, they are forgotten.
+# Pictures whose request fails in the detector never reach the end. When nothing has moved for so long, they are forgotten.
 STALE_SECONDS = 1.0
 PUBLISH_SECONDS = 1.0
 
@@ -28,7 +28,7 @@ _FIRST = 2
 
 
 class Gate:
-    """How many requests are between decoding and the end of postprocessing, over all processes of one server.
+    """How many pictures are between decoding and the end of postprocessing, over all processes of one server.
 
     Each process counts in a cell of its own in shared memory, so that nobody locks or asks anybody: asking the server
     for a metric takes 60 us. The gauge ``nudenet_in_flight`` follows once a second, and when nothing is left.
@@ -46,26 +46,26 @@ class Gate:
         self._next = 0.0
         kind = getattr(pb_utils, "MetricFamily", None)
         if kind:
-            description = "Requests between decoding and the end of postprocessing"
+            description = "Pictures between decoding and the end of postprocessing"
             self._family = kind(name="nudenet_in_flight", description=description, kind=kind.GAUGE)
             self._gauge = self._family.Metric(labels={})
 
     def in_flight(self) -> int:
-        """Requests under way."""
+        """Pictures under way."""
         seen = None
         while True:  # a reader that is interrupted between two cells would count what never was
             before, seen = seen, self._cells[_FIRST : self._cells[0]].tolist()
             if seen == before:
                 return sum(seen)
 
-    def enter(self, requests: int) -> None:
-        """Count `requests` in."""
-        self._cells[self._own] += requests
+    def enter(self, pictures: int) -> None:
+        """Count `pictures` in."""
+        self._cells[self._own] += pictures
         self._publish()
 
-    def leave(self, requests: int) -> None:
-        """Count `requests` out: answered, or failed before the detector."""
-        self._cells[self._own] -= requests
+    def leave(self, pictures: int) -> None:
+        """Count `pictures` out: answered, or failed before the detector."""
+        self._cells[self._own] -= pictures
         self._publish()
 
     def wait(self) -> None:

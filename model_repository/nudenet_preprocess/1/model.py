@@ -64,15 +64,15 @@ class TritonPythonModel:
         gc.freeze()  # what is alive now stays: no collection needs to look at it again
 
     def execute(self, requests):
-        self.gate.enter(len(requests))
         # Headers of all requests first, then one call for all pictures: a GPU decodes a batch as fast as one.
         prepared = [self._guarded(self._prepare, request) for request in requests]
-        begin = time.perf_counter()
-        pictures = [picture for batch in prepared if isinstance(batch, Batch) for picture in batch.pictures.values()]
-        self.decoder.decode(pictures)
-        self._count(pictures, time.perf_counter() - begin)
+        batches = [batch for batch in prepared if isinstance(batch, Batch)]
+        self.gate.enter(sum(len(batch.tensor) for batch in batches))
+        self._decode([picture for batch in batches for picture in batch.pictures.values()])
         responses = [self._guarded(self._respond, batch) if isinstance(batch, Batch) else batch for batch in prepared]
-        self.gate.leave(sum(response.has_error() for response in responses))
+        for batch, response in zip(prepared, responses, strict=True):
+            if isinstance(batch, Batch) and response.has_error():
+                self.gate.leave(len(batch.tensor))
         self.counters.flush()
         if not self.gate.limit:
             return responses
@@ -105,10 +105,17 @@ class TritonPythonModel:
                 batch.errors[i] = error
         return batch
 
-    def _count(self, pictures, seconds):
+    def _decode(self, pictures):
+        begin = time.perf_counter()
+        try:
+            self.decoder.decode(pictures)
+        except Exception as error:  # a GPU that fails, say
+            pb_utils.Logger.log_error(f"nudenet_preprocess: {error!r}")
+            for picture in pictures:
+                picture.error = jpeg.JpegError("internal", f"decoding failed: {error!r}")
         good = [picture.header for picture in pictures if picture.error is None]
         self.counters.add("nudenet_decoded_total", len(good))
-        self.counters.add("nudenet_decode_seconds_total", seconds)
+        self.counters.add("nudenet_decode_seconds_total", time.perf_counter() - begin)
         self.counters.add("nudenet_megapixels_total", sum(header.width * header.height for header in good) / 1e6)
 
     def _respond(self, batch):
