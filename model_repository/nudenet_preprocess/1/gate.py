@@ -19,7 +19,7 @@ from typing import Any
 SHARED_MEMORY = Path("/dev/shm")
 # Somewhere in between: Triton overlooks a decoder that becomes free, for half a second, when all become free at once.
 POLL_SECONDS = (0.0002, 0.003)
-# Pictures whose request fails in the detector never reach the end. When nothing has moved for so long, they are forgotten.
+# What fails in the detector never reaches the end. When nothing has moved for so long, it is forgotten.
 STALE_SECONDS = 1.0
 PUBLISH_SECONDS = 1.0
 
