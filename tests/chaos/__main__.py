@@ -104,8 +104,12 @@ def main(
     add("fuzzing", coverage_guided(atheris_seconds))
     add("faults", kills())
     add("delivery", delivery(pictures))
+    server_cores, generator_cores = overload.split_cores()
+    with overload.on(server_cores), Server(Options(ports=Ports.free())) as server, overload.on(generator_cores):
+        title = f"overload, cores {server_cores} serve, {generator_cores} sends"
+        add(title, overload.flood(server.grpc_url, overload_seconds).rows())
     with Server(Options(ports=Ports.free())) as server:
-        add("overload", overload.measure(server.grpc_url, overload_seconds).rows())
+        add("live and bulk, all on all cores", overload.priorities(server.grpc_url, overload_seconds).rows())
     with Server(Options(ports=Ports.free())) as server:
         add("soak", soak(server, 60, soak_minutes + 1).rows())
     console.print(table)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,7 +30,6 @@ class Stream:
     sent_at: np.ndarray
     latency: np.ndarray
     outcome: np.ndarray
-    cpu_seconds: float  # of the load generator
 
     @property
     def served(self) -> np.ndarray:
@@ -58,9 +58,7 @@ def start(url: str, seconds: float, **options: float) -> subprocess.Popen:
 
 def finish(process: subprocess.Popen, seconds: float) -> Stream:
     output, _ = process.communicate(timeout=seconds + 90)
-    report = json.loads(output)
-    sent_at, latency, outcome = (np.array(column) for column in zip(*report["rows"], strict=True))
-    return Stream(seconds, sent_at, latency, outcome, report["cpu_seconds"])
+    return Stream(seconds, *(np.array(column) for column in zip(*json.loads(output), strict=True)))
 
 
 def load(url: str, seconds: float, **options: float) -> Stream:
@@ -85,16 +83,30 @@ def described(streams: Sequence[Stream]) -> str:
     )
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """The figures of one run."""
+@contextlib.contextmanager
+def on(cores: set[int]) -> Iterator[None]:
+    """Programs that are started meanwhile stay on `cores`."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
-    quiet_live: Stream  # a quarter of the capacity, nothing else
-    closed: list[Stream]  # as many requests as are answered, in turn with ...
-    floods: list[Stream]  # ... four times as many
+
+def split_cores() -> tuple[set[int], set[int]]:
+    """Cores for a server, and one for the load generator; the same where there is only one."""
+    *most, last = sorted(os.sched_getaffinity(0))
+    return set(most) or {last}, {last}
+
+
+@dataclass(frozen=True)
+class Flood:
+    """Four times as many requests as are answered, in turn with as many as are answered."""
+
+    closed: list[Stream]
+    floods: list[Stream]
     recovery_s: float  # from the end of the flood until ten answers in a row come at quiet speed
-    live: Stream  # a quarter of the capacity at priority 1 ...
-    bulk: Stream  # ... beside a flood at priority 2
 
     @property
     def capacity(self) -> float:
@@ -102,40 +114,52 @@ class Outcome:
         return _mean(stream.served_rate for stream in self.closed)
 
     def rows(self) -> list[tuple[str, str]]:
-        share = _mean(stream.served_rate for stream in self.floods) / self.capacity
-        # The load generator works on the same cores, and a flood costs it more than what is answered.
-        cores = len(os.sched_getaffinity(0))
-        taken, taken_by_flood = (_mean(one.cpu_seconds / one.seconds for one in x) for x in (self.closed, self.floods))
-        fair = share * (cores - taken) / (cores - taken_by_flood)
+        # In pairs: other work on the machine comes and goes.
+        share = _mean(
+            flood.served_rate / calm.served_rate for calm, flood in zip(self.closed, self.floods, strict=True)
+        )
         return [
             ("capacity", f"{self.capacity:.0f}/s"),
-            ("live alone, 1/4 of capacity", described([self.quiet_live])),
             (f"flood, {FACTOR}x capacity", described(self.floods)),
             ("  served of capacity", f"{share:.0%}"),
-            (
-                "  the same beside an equally busy load generator",
-                f"{fair:.0%} (it takes {taken:.2f} and {taken_by_flood:.2f} of {cores} cores)",
-            ),
             ("  quiet speed again after", f"{self.recovery_s:.2f} s"),
+        ]
+
+
+@dataclass(frozen=True)
+class Priorities:
+    """A quarter of the capacity at priority 1, alone and beside a flood at priority 2."""
+
+    alone: Stream
+    live: Stream
+    bulk: Stream
+
+    def rows(self) -> list[tuple[str, str]]:
+        return [
+            ("live alone, 1/4 of capacity", described([self.alone])),
             ("live beside a bulk flood", described([self.live])),
             ("the bulk flood", described([self.bulk])),
         ]
 
 
-def measure(url: str, seconds: float, rounds: int = 4) -> Outcome:
-    """All phases against the server at `url` (gRPC), `seconds` each."""
-    before = load(url, seconds / rounds, in_flight=SATURATING).served_rate
-    quiet = load(url, seconds, rate=before / 4, priority=LIVE)
+def flood(url: str, seconds: float, rounds: int = 4) -> Flood:
+    """Flood the server at `url` (gRPC) for `seconds`; as long again at its capacity."""
+    quiet = load(url, 2.0, rate=10, priority=LIVE)
     closed, floods = [], []
-    for _ in range(rounds):  # in turn: other work on the machine comes and goes
+    for _ in range(rounds):
         closed.append(load(url, seconds / rounds, in_flight=SATURATING))
         floods.append(load(url, seconds / rounds, rate=FACTOR * closed[-1].served_rate, priority=LIVE))
-    recovery = recover(url, quiet)
-    capacity = _mean(stream.served_rate for stream in closed)
+    return Flood(closed, floods, recover(url, quiet))
+
+
+def priorities(url: str, seconds: float) -> Priorities:
+    """Send live requests to the server at `url` (gRPC) alone and beside a bulk flood, `seconds` each."""
+    capacity = load(url, seconds / 4, in_flight=SATURATING).served_rate
+    alone = load(url, seconds, rate=capacity / 4, priority=LIVE)
     bulk = start(url, seconds + 1, rate=FACTOR * capacity, priority=BULK)
     time.sleep(1.0)  # its start
     live = load(url, seconds, rate=capacity / 4, priority=LIVE)
-    return Outcome(quiet, closed, floods, recovery, live, finish(bulk, seconds + 1))
+    return Priorities(alone, live, finish(bulk, seconds + 1))
 
 
 def recover(url: str, quiet: Stream) -> float:
