@@ -96,13 +96,13 @@ class Gate:
 
 def _claim(server: int) -> tuple[memoryview, int]:
     """The cells of this server's processes, and the index of a new one."""
-    for left in SHARED_MEMORY.glob("nudenet_gate_*"):  # a killed server cannot clean up
+    for left in SHARED_MEMORY.glob("nudenet_gate_*"):  # of servers that have ended
         if not Path("/proc", left.name.split("_")[2]).exists():
             with contextlib.suppress(OSError):  # somebody else's
                 left.unlink()
     started = Path(f"/proc/{server}/stat").read_text().rsplit(")", 1)[1].split()[19]  # process ids come again
     path = SHARED_MEMORY / f"nudenet_gate_{server}_{started}"
-    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.truncate(_CELLS * 8)
         cells = memoryview(mmap.mmap(file.fileno(), _CELLS * 8)).cast("q")
