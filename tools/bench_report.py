@@ -243,25 +243,27 @@ def _memory_table(loads: Sequence[dict]) -> Table:
     return Table("Memory, MB (resident, shared pages counted in each process; /dev/shm of all together)", columns, rows)
 
 
+def gpu_ensemble_table(ensemble: dict) -> Table:
+    """One ensemble of a report of gpu_bench.py."""
+    single = [(f"{load['level']:g}", load) for load in ensemble["loads"]]
+    batched = [(f"{load['level']:g} of 8 pictures", load) for load in ensemble.get("batched_loads", [])]
+    rows = [
+        (
+            name,
+            *(number(load[key]) for key in ("throughput", "p50", "p95", "p99")),
+            number(sum(load["core_ms"].values())),
+            str(load["failures"]),
+        )
+        for name, load in single + batched
+    ]
+    columns = ("requests in flight", "pictures/s", "p50 ms", "p95 ms", "p99 ms", "core-ms a picture", "failed")
+    return Table(f"720p JPEG to detections, {verdicts.gpu_setting(ensemble)}, {ensemble['engine']}", columns, rows)
+
+
 def gpu_tables(report: dict) -> list[Table]:
     """The tables of a report of gpu_bench.py."""
-    found = [verdict_table(verdicts.of_gpu(report), "Promises for one H100")]
-    for ensemble in report["ensemble"]:
-        single = [(f"{load['level']:g}", load) for load in ensemble["loads"]]
-        batched = [(f"{load['level']:g} of 8 pictures", load) for load in ensemble.get("batched_loads", [])]
-        rows = [
-            (
-                name,
-                *(number(load[key]) for key in ("throughput", "p50", "p95", "p99")),
-                number(sum(load["core_ms"].values())),
-                str(load["failures"]),
-            )
-            for name, load in single + batched
-        ]
-        columns = ("requests in flight", "pictures/s", "p50 ms", "p95 ms", "p99 ms", "core-ms a picture", "failed")
-        title = f"720p JPEG to detections, {verdicts.gpu_setting(ensemble)}, {ensemble['engine']}"
-        found.append(Table(title, columns, rows))
-    return found
+    ensembles = [gpu_ensemble_table(ensemble) for ensemble in report["ensemble"]]
+    return [verdict_table(verdicts.of_gpu(report), "Promises for one H100"), *ensembles]
 
 
 def show(report: dict, console: Console) -> None:

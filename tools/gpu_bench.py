@@ -19,6 +19,7 @@ from typing import Annotated
 
 import bench_machine
 import bench_pictures
+import bench_report
 import gpu_checks
 import mps
 import numpy as np
@@ -179,19 +180,7 @@ def _tables(report: dict) -> None:
     if "decoder_differences" in report:
         console.print("GPU's decoder against the CPU's, of 255: " + json.dumps(report["decoder_differences"]))
     for ensemble in report["ensemble"]:
-        mode = "with" if ensemble["mps"] else "without"
-        title = f"Ensemble from 720p JPEG, decoder {ensemble['decoder']}, {mode} MPS, {ensemble['engine']}"
-        table = Table("concurrency", "pictures/s", "p50 ms", "p95 ms", "p99 ms", "core-ms", "failed", title=title)
-        batched = [(f"{load['level']:.0f} of {BATCH}", load) for load in ensemble["batched_loads"]]
-        for name, load in [*((f"{load['level']:.0f}", load) for load in ensemble["loads"]), *batched]:
-            table.add_row(
-                name,
-                f"{load['throughput']:.0f}",
-                *(f"{load[key]:.2f}" for key in ("p50", "p95", "p99")),
-                f"{sum(load['core_ms'].values()):.2f}",
-                str(load["failures"]),
-            )
-        console.print(table)
+        console.print(bench_report.gpu_ensemble_table(ensemble).rich())
         console.print("answers under load against FP32 on the CPU: " + json.dumps(ensemble["answers"]))
 
 
