@@ -27,6 +27,8 @@ import repository
 import security
 from security import LOOPBACK
 
+import gate  # isort: skip  (found by importing repository)
+
 SHM = Path("/dev/shm")
 # A Python instance starts with 1 MB of shared memory and grows to about two full batches in and out.
 SHM_PER_INSTANCE = 32 << 20
@@ -231,9 +233,8 @@ class Server:
             process.wait()
             if self._reader is not None:
                 self._reader.join(5)
-            for pattern in (f"{self.region_prefix}*", f"nudenet_gate_{process.pid}_*"):
-                for left in SHM.glob(pattern):
-                    left.unlink(missing_ok=True)
+            for left in (*SHM.glob(f"{self.region_prefix}*"), *gate.files(process.pid)):
+                left.unlink(missing_ok=True)
             self.process = None
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)

@@ -13,6 +13,7 @@ import mmap
 import os
 import random
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +95,14 @@ class Gate:
             self._gauge.set(value)
 
 
+def files(server: int | str = "*") -> Iterator[Path]:
+    """Shared memory of the gates of `server`, a process id; of all servers by default."""
+    return SHARED_MEMORY.glob(f"nudenet_gate_{server}_*")
+
+
 def _claim(server: int) -> tuple[memoryview, int]:
     """The cells of this server's processes, and the index of a new one."""
-    for left in SHARED_MEMORY.glob("nudenet_gate_*"):  # of servers that have ended
+    for left in files():  # of servers that have ended
         if not Path("/proc", left.name.split("_")[2]).exists():
             with contextlib.suppress(OSError):  # somebody else's
                 left.unlink()
