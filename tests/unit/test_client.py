@@ -178,7 +178,7 @@ def test_parameters_priority_and_deadline_travel(client_class):
     assert sent["classes"].string_param == "FACE_MALE,FACE_FEMALE"
     assert sent["priority"].uint64_param == 2
     assert 0 < sent["timeout"].int64_param <= 20_000_000
-    assert 10 < server.seconds_left[0] <= 20
+    assert 10 < server.seconds_left[0] <= 21  # gRPC rounds up what is left
 
 
 def test_what_is_not_asked_for_is_not_sent(client_class):
