@@ -50,9 +50,9 @@ class BulkError(RuntimeError):
     """The run cannot go on; the message says why."""
 
 
-def make_detector(urls: tuple[str, ...], parameters: Parameters) -> Detector:
+def make_detector(urls: tuple[str, ...], parameters: Parameters, model: str) -> Detector:
     """Called in each actor: clients and engines do not travel."""
-    return ServerDetector(urls, parameters) if urls else EmbeddedDetector(parameters)
+    return ServerDetector(urls, parameters, model) if urls else EmbeddedDetector(parameters)
 
 
 def pending(names: Iterable[str], done: set[str], part_size: int) -> list[pa.Table]:
@@ -78,7 +78,7 @@ def connect(address: str | None, cpus: int | None) -> None:
 
 
 def run(
-    tables: list[pa.Table], output: str, urls: tuple[str, ...], parameters: Parameters, actors: int
+    tables: list[pa.Table], output: str, urls: tuple[str, ...], parameters: Parameters, actors: int, model: str
 ) -> Iterator[tuple[int, int]]:
     """Work through `tables`; yields (pictures, bad ones) of each part when it is written.
 
@@ -87,7 +87,7 @@ def run(
 
     Ray keeps a bounded number of parts in flight, so a slow server or store slows the reading down.
     """
-    detector = functools.partial(make_detector, urls, parameters)
+    detector = functools.partial(make_detector, urls, parameters, model)
     parts = ray.data.from_arrow(tables).map_batches(
         Worker,
         fn_constructor_args=(output, detector),
@@ -112,6 +112,9 @@ def main(
     url: Annotated[
         list[str] | None, typer.Option(help="A server's gRPC host and port; default: embedded engine.")
     ] = None,
+    model: Annotated[
+        str, typer.Option(help="nudenet_bulk where the server has a bulk lane: live pictures then hardly notice.")
+    ] = "nudenet",
     column: Annotated[str, typer.Option(help="Column of a Parquet listing that holds the names.")] = "source",
     actors: Annotated[int, typer.Option(min=0, help="Processes; 0: two a server, or one a core.")] = 0,
     part_size: Annotated[
@@ -145,7 +148,7 @@ def main(
     try:
         with Progress(*columns, console=console) as progress:
             bar = progress.add_task("pictures", total=total)
-            for pictures, refused in run(tables, output, urls, parameters, workers):
+            for pictures, refused in run(tables, output, urls, parameters, workers, model):
                 bad += refused
                 finished.append((time.monotonic(), pictures))
                 progress.advance(bar, pictures)

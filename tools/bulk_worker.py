@@ -28,8 +28,8 @@ class Detector(Protocol):
 class ServerDetector:
     """Asks Triton servers. Every part is spread evenly over all of them."""
 
-    def __init__(self, urls: Sequence[str], parameters: Parameters) -> None:
-        self._clients = [Client(url, deadline=120, retries=PATIENCE, round_robin=True) for url in urls]
+    def __init__(self, urls: Sequence[str], parameters: Parameters, model: str) -> None:
+        self._clients = [Client(url, model=model, deadline=120, retries=PATIENCE, round_robin=True) for url in urls]
         self._parameters = parameters
 
     def __call__(self, files: Sequence[bytes]) -> list[Detections]:

@@ -19,6 +19,7 @@ MODEL_REPOSITORY = ROOT / "model_repository"
 GPU_POOL_BYTES = 512 << 20
 MODELS = ("nudenet", "nudenet_preprocess", "nudenet_trt", "nudenet_postprocess")
 STEPS = MODELS[1:]
+BULK = "_bulk"  # ends the names of the bulk lane's models
 
 for _step in STEPS:
     _code = str(MODEL_REPOSITORY / _step / "1")
@@ -37,6 +38,7 @@ class Tuning:
     instances: Mapping[str, int] = field(default_factory=dict)  # model name -> instances
     parameters: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # model name -> parameter -> value
     queue_delay_us: Mapping[str, int] = field(default_factory=dict)  # model name -> dynamic batching delay
+    bulk_lane: bool = False  # a second ensemble nudenet_bulk, which runs while the first leaves the cores idle
 
 
 def config_path(model: str, config_name: str = "", repository: Path = MODEL_REPOSITORY) -> Path:
@@ -85,9 +87,14 @@ def _set_instances(config: model_config_pb2.ModelConfig, count: int) -> None:
     config.instance_group[0].count = count
 
 
+def effective_configs(repository: Path) -> dict[str, model_config_pb2.ModelConfig]:
+    """What `write_effective` wrote, by model name."""
+    return {path.parent.name: read_config(path) for path in sorted(repository.glob("*/config.pbtxt"))}
+
+
 def server_arguments(repository: Path) -> list[str]:
     """Options that tritonserver needs for what the effective repository's configurations ask for."""
-    configs = [read_config(config_path(model, "", repository)) for model in MODELS]
+    configs = effective_configs(repository).values()
     found = []
     if any(group.rate_limiter.priority for config in configs for group in config.instance_group):
         found.append("--rate-limit=execution_count")  # else priorities of instances are not looked at
@@ -103,7 +110,7 @@ def write_effective(target: Path, config_name: str, tuning: Tuning, repository: 
     The committed repository stays untouched; Triton needs no ``--model-config-name``.
 
     Raises:
-        ConfigError: `config_name` is in no model's ``configs``.
+        ConfigError: `config_name` is in no model's ``configs``, or has no such parameter or no bulk lane.
     """
     if config_name and config_name not in config_names(repository):
         raise ConfigError(f"no configuration {config_name!r}; there are: {', '.join(config_names(repository))}")
@@ -117,9 +124,31 @@ def write_effective(target: Path, config_name: str, tuning: Tuning, repository: 
             if key not in config.parameters:
                 raise ConfigError(f"{model} has no parameter {key!r}; it has: {', '.join(config.parameters)}")
             config.parameters[key].string_value = value
-        folder = target / model
-        folder.mkdir(parents=True)
-        for entry in (repository / model).iterdir():
-            if entry.name not in ("config.pbtxt", "configs"):
-                (folder / entry.name).symlink_to(entry, target_is_directory=entry.is_dir())
-        (folder / "config.pbtxt").write_text(text_format.MessageToString(config))
+        _write(target, repository / model, config)
+        if tuning.bulk_lane:
+            _to_bulk(config)
+            _write(target, repository / model, config)
+
+
+def _to_bulk(config: model_config_pb2.ModelConfig) -> None:
+    """Make the bulk lane's model out of the live one's."""
+    config.name += BULK
+    if config.platform == "ensemble":
+        for step in config.ensemble_scheduling.step:
+            step.model_name += BULK
+        return
+    if config.backend != "python" or any(group.kind != group.KIND_CPU for group in config.instance_group):
+        raise ConfigError(f"a bulk lane is for steps on the CPU: {config.name.removesuffix(BULK)} does not run there")
+    config.parameters["lane"].string_value = "bulk"
+    if config.dynamic_batching.priority_levels:
+        config.dynamic_batching.default_priority_level = config.dynamic_batching.priority_levels
+
+
+def _write(target: Path, source: Path, config: model_config_pb2.ModelConfig) -> None:
+    """A model folder under `target`: `config`, and links to everything else in `source`."""
+    folder = target / config.name
+    folder.mkdir(parents=True)
+    for entry in source.iterdir():
+        if entry.name not in ("config.pbtxt", "configs"):
+            (folder / entry.name).symlink_to(entry, target_is_directory=entry.is_dir())
+    (folder / "config.pbtxt").write_text(text_format.MessageToString(config))

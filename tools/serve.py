@@ -95,6 +95,9 @@ def serve(
     decoder: Annotated[
         str, typer.Option(help="For cuda: cpu, or nvjpeg for the GPU's JPEG engine, which overlooks damaged files.")
     ] = "",
+    bulk_lane: Annotated[
+        bool, typer.Option(help="Serve nudenet_bulk, too: pictures that wait while nudenet has any (cpu).")
+    ] = False,
     http_port: Annotated[int, typer.Option(envvar="HTTP_PORT", min=1, max=65535)] = 8000,
     grpc_port: Annotated[int, typer.Option(envvar="GRPC_PORT", min=1, max=65535)] = 8001,
     metrics_port: Annotated[int, typer.Option(envvar="METRICS_PORT", min=1, max=65535)] = 8002,
@@ -123,7 +126,7 @@ def serve(
         options = server.Options(
             ports=server.Ports(http_port, grpc_port, metrics_port),
             config_name=name,
-            tuning=tuning.for_config(name, precision, decoder),
+            tuning=tuning.for_config(name, precision, decoder, bulk_lane),
             admin_key=os.environ.get("NUDENET_ADMIN_KEY") or security.new_key(),
             exposure=security.Exposure(expose, tls_cert, tls_key, tls_ca) if expose and tls_cert and tls_key else None,
             on_log=(lambda line: print(line, file=sys.stderr)) if verbose else _show,

@@ -8,6 +8,7 @@ import http.client
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -254,17 +255,18 @@ class Server:
         """What this server's regions take in /dev/shm."""
         return sum(region.stat().st_blocks * 512 for region in SHM.glob(f"{self.region_prefix}*"))
 
-    def stub_pids(self, model: str) -> list[int]:
-        """Process ids of the Python stubs that run `model`."""
+    def stubs(self) -> list[tuple[str, int]]:
+        """The Python stubs: model and process id of each."""
         assert self.process is not None
         listing = subprocess.run(
             ["ps", "-ww", "-o", "pid=,args=", "-g", str(self.process.pid)], capture_output=True, text=True, check=False
         ).stdout
-        return [
-            int(line.split()[0])
-            for line in listing.splitlines()
-            if "triton_python_backend_stub" in line and f"/models/{model}/" in line
-        ]
+        found = re.findall(r"^ *(\d+) .*triton_python_backend_stub.*?/models/([^/]+)/", listing, re.MULTILINE)
+        return [(model, int(pid)) for pid, model in found]
+
+    def stub_pids(self, model: str) -> list[int]:
+        """Process ids of the Python stubs that run `model`."""
+        return [pid for name, pid in self.stubs() if name == model]
 
     @property
     def region_prefix(self) -> str:
@@ -274,11 +276,8 @@ class Server:
 
     def _check_shared_memory(self) -> None:
         assert self._scratch is not None
-        instances = 0
-        for model in repository.STEPS:
-            config = repository.read_config(self._scratch / "models" / model / "config.pbtxt")
-            if config.backend == "python":
-                instances += repository.instances(config)
+        configs = repository.effective_configs(self._scratch / "models").values()
+        instances = sum(repository.instances(config) for config in configs if config.backend == "python")
         state = os.statvfs(SHM)
         free, needed = state.f_bavail * state.f_frsize, instances * SHM_PER_INSTANCE
         if free < needed:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from healthcheck import Canary, CanaryError, HttpCanary
-from repository import STEPS
 from server import Options, Server, ServerError
 
 
@@ -80,7 +79,7 @@ class Supervisor:
     def _start(self) -> None:
         self.server.start()
         self._ready_since = time.monotonic()
-        self._stubs = [(model, pid) for model in STEPS for pid in self.server.stub_pids(model)]
+        self._stubs = self.server.stubs()
 
     def _restart(self, stopped: threading.Event, wait: float) -> bool:
         self.server.stop(self._watch.stop_timeout)

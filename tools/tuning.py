@@ -13,18 +13,21 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def for_config(name: str, precision: str = "", decoder: str = "") -> Tuning:
+def for_config(name: str, precision: str = "", decoder: str = "", bulk_lane: bool = False) -> Tuning:
     """What suits this machine in configuration `name`; configurations that nothing is known of stay as they are.
 
     Args:
         precision: of the detector; "" is the configuration's own choice.
         decoder: for cuda: cpu or nvjpeg; "" is cpu.
+        bulk_lane: for cpu: serve nudenet_bulk, too.
 
     Raises:
         ConfigError: the configuration has no such choice.
     """
+    if bulk_lane and name != "cpu":
+        raise ConfigError(f"configuration {name or 'config.pbtxt'!r} has no --bulk-lane, only cpu has")
     if name == "cpu" and not decoder:
-        return for_cpu(cores(), precision or "auto")
+        return for_cpu(cores(), precision or "auto", bulk_lane)
     if name == "cuda":
         return for_cuda(cores(), decoder or "cpu", precision or "FP16", mps.is_running())
     if precision or decoder:
@@ -36,16 +39,18 @@ def for_config(name: str, precision: str = "", decoder: str = "") -> Tuning:
     return Tuning()
 
 
-def for_cpu(cpu_cores: int, precision: str = "auto") -> Tuning:
+def for_cpu(cpu_cores: int, precision: str = "auto", bulk_lane: bool = False) -> Tuning:
     """The cpu configuration on `cpu_cores` cores.
 
     Args:
         cpu_cores: cores for server, steps and engine together.
         precision: see engine.PRECISIONS.
+        bulk_lane: serve nudenet_bulk, too.
     """
     return Tuning(
         instances={"nudenet_preprocess": max(2, cpu_cores // 2), "nudenet_trt": 1, "nudenet_postprocess": 1},
         parameters={"nudenet_trt": {"threads": str(cpu_cores), "precision": precision}},
+        bulk_lane=bulk_lane,
     )
 
 

@@ -38,13 +38,16 @@ const OUTPUTS = ['detections', 'num_detections', 'labels', 'error'];
 /** Calls the ensemble. One client serves any number of calls at once. */
 export class Client {
   #connection;
+  #model;
 
   /**
    * @param {string} [url] host and port
-   * @param {import('./triton.js').ConnectionOptions} [options]
+   * @param {import('./triton.js').ConnectionOptions & {model?: string}} [options] model: `nudenet`, or `nudenet_bulk`
+   *   where the server has a bulk lane
    */
-  constructor(url = '127.0.0.1:8001', options = {}) {
+  constructor(url = '127.0.0.1:8001', { model = 'nudenet', ...options } = {}) {
     this.#connection = new Connection(url, options);
+    this.#model = model;
   }
 
   close() {
@@ -141,7 +144,7 @@ export class Client {
     const values = { on_error: 'report' };
     for (const [name, value] of Object.entries(settings)) if (value !== undefined) values[name] = String(value);
     try {
-      return read(await this.#connection.infer('nudenet', [image], OUTPUTS, { parameters: values, priority }), files);
+      return read(await this.#connection.infer(this.#model, [image], OUTPUTS, { parameters: values, priority }), files);
     } catch (error) {
       const hopeless = error instanceof RequestRefused || error instanceof ServerUnavailable;
       if (onError === 'fail' || hopeless || !(error instanceof ClientError)) throw error;

@@ -14,6 +14,7 @@ import typer
 from chaos import faults, fuzz, overload
 from chaos.soak import soak
 from nudenet_client import Client, PictureError
+from repository import Tuning
 from rich.console import Console
 from rich.table import Table
 from serve import ensure_onnx
@@ -108,8 +109,12 @@ def main(
     with overload.on(server_cores), Server(Options(ports=Ports.free())) as server, overload.on(generator_cores):
         title = f"overload, cores {server_cores} serve, {generator_cores} sends"
         add(title, overload.flood(server.grpc_url, overload_seconds).rows())
-    with Server(Options(ports=Ports.free())) as server:
-        add("live and bulk, all on all cores", overload.priorities(server.grpc_url, overload_seconds).rows())
+    with_bulk_lane = Options(ports=Ports.free(), tuning=Tuning(bulk_lane=True))
+    with overload.on(server_cores), Server(with_bulk_lane) as server, overload.on(generator_cores):
+        title = f"live and bulk, cores {server_cores} serve, {generator_cores} sends"
+        add(title, overload.mixed(server.grpc_url, overload_seconds).rows())
+    with Server(with_bulk_lane) as server:
+        add("live and bulk, all on all cores", overload.mixed(server.grpc_url, overload_seconds).rows())
     with Server(Options(ports=Ports.free())) as server:
         add("soak", soak(server, 60, soak_minutes + 1).rows())
     console.print(table)

@@ -32,10 +32,10 @@ def outcome(call: grpc.Future) -> str:
     return SHED if code == grpc.StatusCode.UNAVAILABLE else f"{code}: {call.details()}"[:300]
 
 
-def _request(priority: int, timeout_us: int) -> bytes:
+def _request(model: str, priority: int, timeout_us: int) -> bytes:
     """One request in wire format: built once, so that the load costs the served machine little."""
     data = PICTURE.read_bytes()
-    request = service_pb2.ModelInferRequest(model_name="nudenet")
+    request = service_pb2.ModelInferRequest(model_name=model)
     request.inputs.add(name="image", datatype="BYTES", shape=[1, 1])
     request.raw_input_contents.append(len(data).to_bytes(4, "little") + data)
     request.outputs.add(name="num_detections")
@@ -46,9 +46,9 @@ def _request(priority: int, timeout_us: int) -> bytes:
     return request.SerializeToString()
 
 
-def run(url: str, seconds: float, rate: float, in_flight: int, priority: int, timeout_us: int) -> list:
+def run(url: str, seconds: float, rate: float, in_flight: int, model: str, priority: int, timeout_us: int) -> list:
     """Rows of [sent at (seconds since the start), seconds to the answer, outcome]."""
-    request = _request(priority, timeout_us)
+    request = _request(model, priority, timeout_us)
     rows: collections.deque = collections.deque()
     slots = threading.BoundedSemaphore(in_flight or MAX_PENDING)
     sent = 0
@@ -79,6 +79,7 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--rate", type=float, default=0)
     parser.add_argument("--in-flight", type=int, default=0)
+    parser.add_argument("--model", default="nudenet")
     parser.add_argument("--priority", type=int, default=0)
     parser.add_argument("--timeout-us", type=int, default=0)
     options = parser.parse_args()

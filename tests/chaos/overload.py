@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 LOAD = [sys.executable, str(Path(__file__).with_name("load.py"))]
-LIVE, BULK = 1, 2
+LIVE, BULK = 1, 2  # priorities
+BULK_MODEL = "nudenet_bulk"
 FACTOR = 4
 SATURATING = 24  # requests in flight that keep every step busy
 RECOVERED_WITHIN_S = 10.0
@@ -51,7 +52,7 @@ class Stream:
         return {name: count for name, count in Counter(self.outcome.tolist()).items() if name not in ("served", "shed")}
 
 
-def start(url: str, seconds: float, **options: float) -> subprocess.Popen:
+def start(url: str, seconds: float, **options: float | str) -> subprocess.Popen:
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     return subprocess.Popen([*LOAD, f"--url={url}", f"--seconds={seconds}", *arguments], stdout=subprocess.PIPE)
 
@@ -61,7 +62,7 @@ def finish(process: subprocess.Popen, seconds: float) -> Stream:
     return Stream(seconds, *(np.array(column) for column in zip(*json.loads(output), strict=True)))
 
 
-def load(url: str, seconds: float, **options: float) -> Stream:
+def load(url: str, seconds: float, **options: float | str) -> Stream:
     return finish(start(url, seconds, **options), seconds)
 
 
@@ -127,19 +128,17 @@ class Flood:
 
 
 @dataclass(frozen=True)
-class Priorities:
-    """A quarter of the capacity at priority 1, alone and beside a flood at priority 2."""
+class Mixed:
+    """A quarter of the capacity live, alone and beside bulk traffic of different kinds."""
 
-    alone: Stream
-    live: Stream
-    bulk: Stream
+    alone: list[Stream]
+    beside: dict[str, tuple[list[Stream], list[Stream]]]  # kind of bulk traffic -> live, bulk
 
     def rows(self) -> list[tuple[str, str]]:
-        return [
-            ("live alone, 1/4 of capacity", described([self.alone])),
-            ("live beside a bulk flood", described([self.live])),
-            ("the bulk flood", described([self.bulk])),
-        ]
+        rows = [("live alone, 1/4 of capacity", described(self.alone))]
+        for kind, (live, bulk) in self.beside.items():
+            rows += [(f"live beside {kind}", described(live)), (f"  {kind}", described(bulk))]
+        return rows
 
 
 def flood(url: str, seconds: float, rounds: int = 4) -> Flood:
@@ -152,14 +151,27 @@ def flood(url: str, seconds: float, rounds: int = 4) -> Flood:
     return Flood(closed, floods, recover(url, quiet))
 
 
-def priorities(url: str, seconds: float) -> Priorities:
-    """Send live requests to the server at `url` (gRPC) alone and beside a bulk flood, `seconds` each."""
+def mixed(url: str, seconds: float, rounds: int = 2) -> Mixed:
+    """Send live requests to the server at `url` (gRPC), which has a bulk lane, alone and beside bulk traffic.
+
+    Each for `seconds`, in `rounds` turns.
+    """
     capacity = load(url, seconds / 4, in_flight=SATURATING).served_rate
-    alone = load(url, seconds, rate=capacity / 4, priority=LIVE)
-    bulk = start(url, seconds + 1, rate=FACTOR * capacity, priority=BULK)
-    time.sleep(1.0)  # its start
-    live = load(url, seconds, rate=capacity / 4, priority=LIVE)
-    return Priorities(alone, live, finish(bulk, seconds + 1))
+    each, rate = seconds / rounds, FACTOR * capacity
+    kinds: dict[str, dict[str, float | str]] = {
+        f"{SATURATING} bulk requests in flight": {"model": BULK_MODEL, "in_flight": SATURATING},
+        f"a bulk flood of {FACTOR}x capacity": {"model": BULK_MODEL, "rate": rate},
+        "that flood in live's own queue, priority 2": {"priority": BULK, "rate": rate},
+    }
+    found = Mixed([], {kind: ([], []) for kind in kinds})
+    for _ in range(rounds):
+        found.alone.append(load(url, each, rate=capacity / 4, priority=LIVE))
+        for kind, options in kinds.items():
+            flood = start(url, each + 1, **options)
+            time.sleep(1.0)  # its start
+            found.beside[kind][0].append(load(url, each, rate=capacity / 4, priority=LIVE))
+            found.beside[kind][1].append(finish(flood, each + 1))
+    return found
 
 
 def recover(url: str, quiet: Stream) -> float:

@@ -59,4 +59,4 @@ def test_pictures_are_counted_by_what_became_of_them(onnx_path, astronaut):
     assert seen['nudenet_rejected_total{reason="truncated"}'] == 12
     assert seen['nudenet_rejected_total{reason="empty"}'] > 0
     assert seen['nudenet_detections_total{class="FACE_FEMALE"}'] == 12
-    assert seen["nudenet_in_flight"] == 0  # what was refused or answered is under way no more
+    assert seen['nudenet_in_flight{lane="live"}'] == 0  # what was refused or answered is under way no more

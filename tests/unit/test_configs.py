@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import repository
+import tuning
 from repository import MODEL_REPOSITORY, MODELS, Tuning, config_path, read_config, write_effective
 
 CONFIGS = sorted(MODEL_REPOSITORY.glob("*/config.pbtxt")) + sorted(MODEL_REPOSITORY.glob("*/configs/*.pbtxt"))
@@ -103,6 +104,35 @@ def test_effective_repository_changes_only_what_is_tuned(tmp_path):
             committed.dynamic_batching.max_queue_delay_microseconds = 7
         assert read_config(tmp_path / "models" / model / "config.pbtxt") == committed
         assert (tmp_path / "models" / model / "1").resolve() == MODEL_REPOSITORY / model / "1"
+
+
+def test_the_bulk_lane_is_the_live_one_under_other_names(tmp_path):
+    tuning = Tuning(parameters={"nudenet_trt": {"threads": "3"}}, bulk_lane=True)
+    write_effective(tmp_path / "models", "cpu", tuning)
+    configs = repository.effective_configs(tmp_path / "models")
+    assert set(configs) == {*MODELS, *(f"{model}_bulk" for model in MODELS)}
+    for model in MODELS:
+        live, bulk = configs[model], configs[f"{model}_bulk"]
+        assert "lane" not in live.parameters
+        assert bulk.name == f"{model}_bulk"
+        if model == "nudenet":
+            assert [step.model_name for step in bulk.ensemble_scheduling.step] == [f"{one}_bulk" for one in MODELS[1:]]
+            continue
+        assert bulk.parameters["lane"].string_value == "bulk"
+        assert {**bulk.parameters, "lane": None} == {**live.parameters, "lane": None}
+        assert bulk.instance_group == live.instance_group
+        assert (tmp_path / "models" / bulk.name / "1").resolve() == MODEL_REPOSITORY / model / "1"
+    # Who says nothing has the patience of bulk traffic there.
+    assert configs["nudenet_preprocess_bulk"].dynamic_batching.default_priority_level == 2
+    assert configs["nudenet_preprocess"].dynamic_batching.default_priority_level == 1
+
+
+@pytest.mark.parametrize("name", ["", "cuda", "live"])
+def test_only_steps_on_the_cpu_can_step_back(tmp_path, name):
+    with pytest.raises(repository.ConfigError, match="a bulk lane is for steps on the CPU: nudenet_"):
+        write_effective(tmp_path / "models", name, Tuning(bulk_lane=True))
+    with pytest.raises(repository.ConfigError, match="has no --bulk-lane, only cpu has"):
+        tuning.for_config(name, bulk_lane=True)
 
 
 @pytest.mark.parametrize(("count", "groups"), [(1, [1]), (2, [1, 1]), (6, [1, 5])])

@@ -45,6 +45,12 @@ def shared_memory(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_lanes_do_not_see_each_other(triton):
+    live, bulk = gate.Gate(triton), gate.Gate(triton, lane="bulk")
+    bulk.enter(5)
+    assert (live.in_flight(), bulk.in_flight()) == (0, 5)
+
+
 def test_a_full_gate_opens_when_requests_leave(triton):
     decoder, end = gate.Gate(triton, limit=4), gate.Gate(triton)
     decoder.enter(4)

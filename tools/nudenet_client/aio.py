@@ -16,7 +16,7 @@ from .client import DEFAULTS, check_batch_size, check_settings, encode
 from .detections import Detections
 from .errors import ClientError, PictureError, RequestRefused, ServerUnavailable, from_triton
 from .pictures import Picture, to_jpeg
-from .request import MAX_BATCH, Attempts, OnError, Parameters
+from .request import MAX_BATCH, MODEL, Attempts, OnError, Parameters
 from .transport import Tls, grpc_call, grpc_options
 
 
@@ -27,6 +27,7 @@ class AsyncClient:
         self,
         url: str = "127.0.0.1:8001",
         *,
+        model: str = MODEL,
         deadline: float = 30.0,
         retries: int = 4,
         concurrency: int = 4,
@@ -34,7 +35,8 @@ class AsyncClient:
         round_robin: bool = False,
     ) -> None:
         check_settings(deadline, retries, concurrency)
-        self._url, self._deadline, self._retries, self._concurrency = url, deadline, retries, concurrency
+        self._url, self._model = url, model
+        self._deadline, self._retries, self._concurrency = deadline, retries, concurrency
         self._client = triton_grpc.InferenceServerClient(url, **grpc_options(tls, round_robin))
 
     async def __aenter__(self) -> AsyncClient:
@@ -101,7 +103,7 @@ class AsyncClient:
         attempts = Attempts(self._deadline, self._retries)
         while True:
             try:
-                result = await self._client.infer(**grpc_call(files, parameters, attempts.left))
+                result = await self._client.infer(**grpc_call(self._model, files, parameters, attempts.left))
                 return request.detections(result, files)
             except InferenceServerException as error:
                 failure = from_triton(error, self._url)

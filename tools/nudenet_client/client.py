@@ -13,7 +13,7 @@ from typing import Literal
 from .detections import Detections
 from .errors import ClientError, PictureError, RequestRefused, ServerUnavailable
 from .pictures import Picture, to_jpeg
-from .request import MAX_BATCH, Attempts, OnError, Parameters
+from .request import MAX_BATCH, MODEL, Attempts, OnError, Parameters
 from .transport import GrpcTransport, HttpTransport, Tls, Transport
 
 DEFAULTS = Parameters()
@@ -24,6 +24,7 @@ class Client:
 
     Args:
         url: host and port, e.g. ``127.0.0.1:8001``.
+        model: ``nudenet``, or ``nudenet_bulk`` where the server has a bulk lane.
         protocol: ``grpc``, or ``http`` with the port of Triton's HTTP front end.
         deadline: seconds a request may take, its retries included.
         retries: further tries, with growing pauses, while the server is unavailable. Nothing else is tried again.
@@ -36,6 +37,7 @@ class Client:
         self,
         url: str = "127.0.0.1:8001",
         *,
+        model: str = MODEL,
         protocol: Literal["grpc", "http"] = "grpc",
         deadline: float = 30.0,
         retries: int = 4,
@@ -46,7 +48,7 @@ class Client:
         check_settings(deadline, retries, concurrency)
         self._deadline, self._retries, self._concurrency = deadline, retries, concurrency
         self._transport: Transport = (
-            HttpTransport(url, tls) if protocol == "http" else GrpcTransport(url, tls, round_robin)
+            HttpTransport(url, model, tls) if protocol == "http" else GrpcTransport(url, model, tls, round_robin)
         )
 
     def __enter__(self) -> Client:

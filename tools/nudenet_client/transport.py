@@ -76,11 +76,11 @@ def check_files(tls: Tls) -> None:
             raise ClientError(f"{name}: there is no file {path}")
 
 
-def grpc_call(files: Sequence[bytes], parameters: Parameters, seconds: float) -> dict[str, Any]:
+def grpc_call(model: str, files: Sequence[bytes], parameters: Parameters, seconds: float) -> dict[str, Any]:
     """Keyword arguments of tritonclient's ``infer``, blocking and asyncio."""
     inputs, outputs = request.tensors(triton_grpc, files)
     return {
-        "model_name": request.MODEL,
+        "model_name": model,
         "inputs": inputs,
         "outputs": outputs,
         "parameters": parameters.to_triton(),
@@ -94,13 +94,13 @@ def grpc_call(files: Sequence[bytes], parameters: Parameters, seconds: float) ->
 class GrpcTransport:
     """Over gRPC; one connection for all threads."""
 
-    def __init__(self, url: str, tls: Tls | None = None, round_robin: bool = False) -> None:
-        self._url = url
+    def __init__(self, url: str, model: str, tls: Tls | None = None, round_robin: bool = False) -> None:
+        self._url, self._model = url, model
         self._client = triton_grpc.InferenceServerClient(url, **grpc_options(tls, round_robin))
 
     def infer(self, files: Sequence[bytes], parameters: Parameters, seconds: float) -> list[Detections]:
         try:
-            result = self._client.infer(**grpc_call(files, parameters, seconds))
+            result = self._client.infer(**grpc_call(self._model, files, parameters, seconds))
         except InferenceServerException as error:
             raise from_triton(error, self._url) from error
         return request.detections(result, files)
@@ -116,11 +116,11 @@ class HttpTransport:
     has no deadline per request.
     """
 
-    def __init__(self, url: str, tls: Tls | None = None) -> None:
+    def __init__(self, url: str, model: str, tls: Tls | None = None) -> None:
         from tritonclient import http as triton_http  # brings gevent along
 
         self._triton = triton_http
-        self._url = url
+        self._url, self._model = url, model
         self._context: ssl.SSLContext | None = None
         if tls is not None:
             check_files(tls)
@@ -141,7 +141,7 @@ class HttpTransport:
         connection = self._connection(seconds)
         try:
             headers = {"Inference-Header-Content-Length": str(json_length)}
-            connection.request("POST", f"/v2/models/{request.MODEL}/infer", body, headers)
+            connection.request("POST", f"/v2/models/{self._model}/infer", body, headers)
             response = connection.getresponse()
             answer = response.read()
         except TimeoutError as error:

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import cv2
+import lane
 import nms
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -26,7 +27,7 @@ class TritonPythonModel:
         self.names = np.array([label.encode() for label in self.labels], np.object_)
         self.defaults = nms.Settings()
         self.counters = Counters(pb_utils, METRICS)
-        self.gate = Gate(pb_utils)
+        self.gate = Gate(pb_utils, lane=lane.join(config, pb_utils))
         gc.collect()
         gc.freeze()
 

@@ -29,27 +29,28 @@ _FIRST = 2
 
 
 class Gate:
-    """How many pictures are between decoding and the end of postprocessing, over all processes of one server.
+    """How many pictures are between decoding and the end of postprocessing, over all processes of a lane.
 
     Each process counts in a cell of its own in shared memory, so that nobody locks or asks anybody: asking the server
-    for a metric takes 60 us. The gauge ``nudenet_in_flight`` follows once a second, and when nothing is left.
+    for a metric takes 60 us. The gauge ``nudenet_in_flight{lane}`` follows once a second, and when nothing is left.
 
     Args:
         pb_utils: Triton's module; where it has no metrics, there is no gauge.
         limit: `wait` waits while so many are under way; 0 never waits.
+        lane: each lane of a server has its own gate.
         server: process id of the server; the parent of a Python model.
     """
 
-    def __init__(self, pb_utils: Any, limit: int = 0, server: int | None = None) -> None:
+    def __init__(self, pb_utils: Any, limit: int = 0, lane: str = "live", server: int | None = None) -> None:
         self.limit = limit
-        self._cells, self._own = _claim(os.getppid() if server is None else server)
+        self._cells, self._own = _claim(os.getppid() if server is None else server, lane)
         self._gauge = None
         self._next = 0.0
         kind = getattr(pb_utils, "MetricFamily", None)
         if kind:
             description = "Pictures between decoding and the end of postprocessing"
             self._family = kind(name="nudenet_in_flight", description=description, kind=kind.GAUGE)
-            self._gauge = self._family.Metric(labels={})
+            self._gauge = self._family.Metric(labels={"lane": lane})
 
     def in_flight(self) -> int:
         """Pictures under way."""
@@ -100,14 +101,14 @@ def files(server: int | str = "*") -> Iterator[Path]:
     return SHARED_MEMORY.glob(f"nudenet_gate_{server}_*")
 
 
-def _claim(server: int) -> tuple[memoryview, int]:
-    """The cells of this server's processes, and the index of a new one."""
+def _claim(server: int, lane: str) -> tuple[memoryview, int]:
+    """The cells of this lane's processes, and the index of a new one."""
     for left in files():  # of servers that have ended
         if not Path("/proc", left.name.split("_")[2]).exists():
             with contextlib.suppress(OSError):  # somebody else's
                 left.unlink()
     started = Path(f"/proc/{server}/stat").read_text().rsplit(")", 1)[1].split()[19]  # process ids come again
-    path = SHARED_MEMORY / f"nudenet_gate_{server}_{started}"
+    path = SHARED_MEMORY / f"nudenet_gate_{server}_{started}_{lane}"
     with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.truncate(_CELLS * 8)

@@ -9,6 +9,7 @@ from reprlib import repr as quoted  # shortened: gRPC drops errors of more than 
 import cv2
 import decoder
 import jpeg
+import lane
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from counters import Counters
@@ -39,6 +40,7 @@ class TritonPythonModel:
     def initialize(self, args):
         cv2.setNumThreads(1)  # instances are the parallelism; OpenCV ignores OMP_NUM_THREADS
         config = json.loads(args["model_config"])
+        traffic = lane.join(config, pb_utils)
         _, height, width = pb_utils.get_output_config_by_name(config, "input")["dims"]
         value = {key: entry["string_value"] for key, entry in config["parameters"].items()}
         self.limits = jpeg.Limits(
@@ -59,7 +61,7 @@ class TritonPythonModel:
         else:
             self.decoder = decoder.CpuDecoder(height, width, strict, config["max_batch_size"])
         self.counters = Counters(pb_utils, METRICS)
-        self.gate = Gate(pb_utils, int(value.get("max_in_flight", 0)))
+        self.gate = Gate(pb_utils, int(value.get("max_in_flight", 0)), traffic)
         gc.collect()
         gc.freeze()  # what is alive now stays: no collection needs to look at it again
 

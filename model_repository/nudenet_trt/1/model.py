@@ -5,6 +5,7 @@ import importlib
 import json
 from pathlib import Path
 
+import lane
 import triton_python_backend_utils as pb_utils
 
 ENGINES = {"openvino": ("engine", "OpenVinoEngine"), "cuda": ("cuda_engine", "CudaEngine")}
@@ -15,6 +16,7 @@ class TritonPythonModel:
 
     def initialize(self, args):
         config = json.loads(args["model_config"])
+        lane.join(config, pb_utils)
         value = {key: entry["string_value"] for key, entry in config["parameters"].items()}
         folder = Path(args["model_repository"]) / args["model_version"]
         module, name = ENGINES[value["engine"]]
