@@ -68,6 +68,8 @@ def _introduce(running: server.Server) -> None:
     console.print(f"  HTTP     http://{running.http_url}")
     console.print(f"  gRPC     {running.grpc_url}")
     console.print(f"  metrics  {running.metrics_url}")
+    if running.options.tuning.bulk_lane:
+        console.print("  bulk     model nudenet_bulk, while nudenet has nothing to do")
     exposure = running.options.exposure
     if exposure:
         who = f"with a certificate signed by {exposure.client_ca}" if exposure.client_ca else "who can reach it"

@@ -167,10 +167,11 @@ def test_detections_are_a_sequence_and_convert_to_supervision():
 # --- requests ---
 
 
-def test_parameters_priority_and_deadline_travel(client_class):
+def test_model_parameters_priority_and_deadline_travel(client_class):
     parameters = Parameters(0.5, 0.25, 7, ["FACE_MALE", "FACE_FEMALE"], priority=2)
     with scripted_triton(calm) as server:
-        client_class(server.url, deadline=20).detect(b"picture1", parameters)
+        client_class(server.url, model="nudenet_bulk", deadline=20).detect(b"picture1", parameters)
+    assert server.requests[0].model_name == "nudenet_bulk"
     sent = server.requests[0].parameters
     assert sent["confidence_threshold"].string_param == "0.5"
     assert sent["iou_threshold"].string_param == "0.25"
@@ -185,6 +186,7 @@ def test_what_is_not_asked_for_is_not_sent(client_class):
     with scripted_triton(calm) as server:
         client_class(server.url).detect(b"picture1")
     assert set(server.requests[0].parameters) == {"on_error", "timeout"}
+    assert server.requests[0].model_name == "nudenet"
 
 
 def test_unavailable_is_tried_again(client_class):

