@@ -8,6 +8,7 @@ import json
 import struct
 
 import numpy as np
+import simplejpeg
 from PIL import Image
 
 EOI = b"\xff\xd9"
@@ -45,6 +46,20 @@ def with_size(data: bytes, width: int, height: int) -> bytes:
     while data[position + 1] not in (0xC0, 0xC2):
         position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
     return data[: position + 5] + struct.pack(">HH", height, width) + data[position + 9 :]
+
+
+def subsampled_441(width: int, height: int, colour: tuple[int, int, int]) -> bytes:
+    """A plain picture with one colour sample for four rows, as turning a 4:1:1 file without loss makes it.
+
+    Args:
+        width, height: multiples of 8 and 32.
+    """
+    pixels = np.full((height // 4, width * 4, 3), colour, np.uint8)
+    data = bytearray(with_size(simplejpeg.encode_jpeg(pixels, quality=95, colorsubsampling="411"), width, height))
+    frame = data.index(b"\xff\xc0")
+    assert data[frame + 11] == 0x41
+    data[frame + 11] = 0x14
+    return bytes(data)
 
 
 def with_exif_orientation(data: bytes, orientation: int) -> bytes:

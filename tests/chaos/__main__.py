@@ -14,7 +14,7 @@ import typer
 from chaos import faults, fuzz, overload
 from chaos.soak import soak
 from nudenet_client import Client, PictureError
-from repository import Tuning
+from repository import ROOT, Tuning
 from rich.console import Console
 from rich.table import Table
 from serve import ensure_onnx
@@ -51,16 +51,21 @@ def mutants(server: Server, count: int, seed: int) -> list[tuple[str, str]]:
     ]
 
 
-def coverage_guided(seconds: int) -> list[tuple[str, str]]:
+def coverage_guided(seconds: int, seed: int) -> list[tuple[str, str]]:
     if importlib.util.find_spec("atheris") is None:
         return [("jpeg.py with atheris", "not installed: needs Python 3.11 or later and requirements-chaos.txt")]
     script = Path(__file__).with_name("fuzz_jpeg.py")
+    (ROOT / "out").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as corpus:
-        command = [sys.executable, str(script), f"-max_total_time={seconds}", corpus]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        options = [f"-max_total_time={seconds}", f"-seed={seed}", f"-artifact_prefix={ROOT}/out/finding-"]
+        result = subprocess.run(
+            [sys.executable, str(script), *options, corpus], capture_output=True, text=True, check=False
+        )
     last = (result.stderr.strip() or "no output").splitlines()[-1]
-    findings = "none" if result.returncode == 0 else result.stderr[-2000:]
-    return [("jpeg.py with atheris", f"{last}; findings: {findings}")]
+    if result.returncode == 0:
+        return [("jpeg.py with atheris", f"{last}; findings: none")]
+    what = result.stdout.partition("=== Uncaught Python exception: ===")[2] or result.stderr
+    return [("jpeg.py with atheris", f"FOUND, the input is out/finding-*: {what.strip()[:600]}")]
 
 
 def kills() -> list[tuple[str, str]]:
@@ -102,7 +107,7 @@ def main(
     with Server(Options(ports=Ports.free())) as server:
         add("bad pictures", bad_pictures(server))
         add("fuzzing", mutants(server, mutant_count, seed))
-    add("fuzzing", coverage_guided(atheris_seconds))
+    add("fuzzing", coverage_guided(atheris_seconds, seed))
     add("faults", kills())
     add("delivery", delivery(pictures))
     server_cores, generator_cores = overload.split_cores()

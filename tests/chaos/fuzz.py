@@ -28,8 +28,8 @@ class Outcome:
     refused: int = 0
     slowest_s: float = 0.0
     seconds: float = 0.0
-    # Resident bytes of server and stubs, last quarter of the run against the third. The first large pictures
-    # raise malloc's threshold for giving memory back, once: about 25 MB in each preprocessing stub.
+    # Resident bytes of server and stubs, last quarter of the run against the third. A decoder's process keeps what its
+    # largest picture took: it grows in steps of up to 100 MB, and no more once it has met the largest mutants.
     memory_growth: float = 0.0
     wrong: list[str] = field(default_factory=list)
 
@@ -43,6 +43,7 @@ def seeds() -> list[bytes]:
         hostile.encode(astronaut.resize((640, 360)), progressive=True),
         hostile.encode(picture, subsampling=0),
         hostile.encode(picture, subsampling=1, restart_marker_blocks=4),
+        hostile.subsampled_441(64, 64, (200, 30, 60)),
         hostile.encode(picture.convert("L"), progressive=True),
         hostile.encode(picture.convert("CMYK")),
         hostile.with_exif_orientation(hostile.encode(picture), 6),

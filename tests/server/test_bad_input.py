@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import queue
+import shutil
 import threading
 
 import hostile
@@ -13,7 +14,7 @@ import pytest
 import tritonclient.grpc as grpc
 import tritonclient.http as http_client
 from conftest import DATA
-from repository import Tuning
+from repository import MODEL_REPOSITORY, Tuning
 from server import Options, Ports, Server
 from tritonclient.utils import InferenceServerException
 
@@ -211,6 +212,27 @@ def test_http_reports_a_bad_picture_too(server):
             client.infer("nudenet", [tensor([BAD["png"][0]], http_client)])
         answer = client.infer("nudenet", [tensor([b"", GOOD], http_client)], parameters={"on_error": "report"})
         assert answer.as_numpy("num_detections").tolist() == [[-1], [1]]
+
+
+def test_a_failure_that_nobody_thought_of_hurts_one_picture(onnx_path, expected, tmp_path):
+    """With a reader that breaks on one picture, as libraries do on files that they were never tried with."""
+    models = tmp_path / "models"
+    shutil.copytree(MODEL_REPOSITORY, models, ignore=shutil.ignore_patterns("*.onnx", "__pycache__"))
+    (models / "nudenet_trt" / "1" / "model.onnx").symlink_to(onnx_path)
+    with (models / "nudenet_preprocess" / "1" / "jpeg.py").open("a") as module:
+        module.write("_read_header = read_header\n")
+        module.write("def read_header(data):\n    return {}[6] if data == b'unheard-of' else _read_header(data)\n")
+    with (
+        Server(Options(ports=Ports.free(), model_repository=models)) as own,
+        grpc.InferenceServerClient(own.grpc_url) as client,
+    ):
+        answer = ask(client, [GOOD, b"unheard-of", GOOD], {"on_error": "report"}, OUTPUTS)
+        assert answer["num_detections"].tolist() == [[len(expected)], [-1], [len(expected)]]
+        assert answer["error"][1, 0] == b"reading failed: KeyError(6)"
+        for i in (0, 2):
+            assert_right(answer["detections"][i], expected)
+        with pytest.raises(InferenceServerException, match=r"image 1 of 2: reading failed: KeyError\(6\)"):
+            ask(client, [GOOD, b"unheard-of"])
 
 
 def test_limits_and_strictness_are_parameters_of_the_model(onnx_path):

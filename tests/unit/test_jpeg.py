@@ -72,6 +72,16 @@ def test_full_decode_agrees_with_pillow(mode, options):
     assert mean_difference(decode(data, 161, 97), np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))) < 1.5
 
 
+def test_every_subsampling_is_known():
+    data = hostile.subsampled_441(64, 96, (200, 30, 60))
+    header = jpeg.read_header(data)
+    assert (header.width, header.height, header.colorspace) == (64, 96, "YCbCr")
+    assert mean_difference(decode(data, 64, 96), np.asarray(Image.open(io.BytesIO(data)))) < 1.5
+    # What the decoder is asked about must still be what we have read.
+    with pytest.raises(jpeg.JpegError, match=r"damaged JPEG: .*"):
+        jpeg.read_header(data[: data.index(b"\xff\xc4")] + hostile.with_size(data, 640, 480)[2:])
+
+
 def test_cmyk_agrees_with_pillow():
     data = encode(photo(160, 90, "CMYK"))
     assert jpeg.read_header(data).colorspace == "CMYK"

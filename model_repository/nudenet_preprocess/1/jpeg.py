@@ -138,7 +138,7 @@ def read_header(data: bytes) -> Header:
         raise JpegError("empty", "empty: 0 bytes where a JPEG file was expected")
     if data[:3] != b"\xff\xd8\xff":
         raise JpegError("not_jpeg", f"not a JPEG: this is {looks_like(data)}")
-    width = height = components = frame = 0
+    width = height = components = frame = frame_at = 0
     orientation, adobe, position, end = 0, False, 2, len(data)
     for _ in range(_MAX_SEGMENTS):
         fill = _FILL.match(data, position)
@@ -160,7 +160,7 @@ def read_header(data: bytes) -> Header:
         if marker in _SOF and length >= 8 and payload + 6 <= end:
             height = int.from_bytes(data[payload + 1 : payload + 3], "big")
             width = int.from_bytes(data[payload + 3 : payload + 5], "big")
-            components, frame = data[payload + 5], marker
+            components, frame, frame_at = data[payload + 5], marker, payload
         elif marker == _APP1 and not orientation and data[payload : payload + 6] == b"Exif\0\0":
             orientation = _orientation(data[payload + 6 : position + 2 + length])
         elif marker == _APP14 and data[payload : payload + 5] == b"Adobe":
@@ -176,16 +176,34 @@ def read_header(data: bytes) -> Header:
         raise JpegError("damaged", f"damaged JPEG: size {width}x{height}, no usable frame header")
     if max(width, height) > _MAX_SIDE:
         raise JpegError("too_many_pixels", f"{width}x{height}: JPEG decoders stop at {_MAX_SIDE} pixels a side")
-    try:
-        seen_height, seen_width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError as error:
-        raise JpegError("damaged", f"damaged JPEG: {error}") from error
+    seen_height, seen_width, colorspace = _seen_by_decoder(data, frame_at, components)
     if (seen_width, seen_height) != (width, height):  # the limits must hold for what the decoder sees
         raise JpegError("damaged", f"damaged JPEG: {width}x{height} and {seen_width}x{seen_height} in one file")
     # Other files have one scan with all components: libjpeg-turbo ends after it.
     several = frame == _PROGRESSIVE or data[position + 4] != components
     scans = _count_scans(data, position) if several else 1
     return Header(width, height, scans, orientation or 1, colorspace, adobe, end, position)
+
+
+def _seen_by_decoder(data: bytes, frame_at: int, components: int) -> tuple[int, int, str]:
+    """Height, width and colour space as the decoder sees them.
+
+    Args:
+        frame_at: where the frame header's payload begins.
+
+    Raises:
+        JpegError: the decoder does not take it.
+    """
+    try:
+        try:
+            return simplejpeg.decode_jpeg_header(data)[:3]
+        except KeyError:  # simplejpeg 1.9 decodes 4:4:1 but has no name for it: ask again with another subsampling
+            plain = bytearray(data)
+            first = frame_at + 7
+            plain[first : first + 3 * components : 3] = bytes([0x11]) * components
+            return simplejpeg.decode_jpeg_header(bytes(plain))[:3]
+    except ValueError as error:
+        raise JpegError("damaged", f"damaged JPEG: {error}") from error
 
 
 def _count_scans(data: bytes, position: int) -> int:

@@ -105,6 +105,9 @@ class TritonPythonModel:
                 batch.pictures[i] = decoder.read(data, batch.tensor[i], self.limits)
             except jpeg.JpegError as error:
                 batch.errors[i] = error
+            except Exception as error:  # nobody thought of it: this picture's trouble, not its neighbours'
+                pb_utils.Logger.log_error(f"nudenet_preprocess: {error!r}")
+                batch.errors[i] = jpeg.JpegError("internal", f"reading failed: {error!r}")
         return batch
 
     def _decode(self, pictures):
