@@ -11,6 +11,7 @@ import time
 from contextlib import contextmanager
 
 import grpc
+import hostile
 import numpy as np
 import pytest
 from nudenet_client import (
@@ -27,6 +28,7 @@ from nudenet_client import (
     to_jpeg,
     upright_size,
 )
+from nudenet_client.pictures import upright_pixels
 from PIL import Image
 from scripted_triton import certificate, pictures, scripted_triton
 
@@ -112,6 +114,12 @@ def test_pillow_images_are_turned_upright():
     assert np.abs(pixels(sent) - gradient(120, 200)).max() <= 20
     assert upright_size(stored.getvalue()) == (200, 120)
     assert upright_size(b"no picture") == (0, 0)
+
+
+def test_every_subsampling_is_known():
+    data = hostile.subsampled_441(64, 96, (200, 30, 60))
+    assert upright_size(data) == (64, 96)
+    assert np.abs(upright_pixels(data).astype(int) - (200, 30, 60)).max() < 4
 
 
 @pytest.mark.parametrize(

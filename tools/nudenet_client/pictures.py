@@ -49,8 +49,8 @@ def to_jpeg(picture: Picture) -> bytes:
 def upright_size(data: bytes) -> tuple[int, int]:
     """(width, height) in pixels of a JPEG file as viewers show it, from its headers; (0, 0) where unreadable."""
     try:
-        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:
+        width, height, _ = _header(data)
+    except (OSError, ValueError, Image.DecompressionBombError):
         return 0, 0
     return (height, width) if _orientation(data) >= 5 else (width, height)
 
@@ -68,12 +68,22 @@ def upright_pixels(data: bytes) -> np.ndarray:
         PictureError: it cannot be decoded.
     """
     try:
-        if _orientation(data) == 1 and simplejpeg.decode_jpeg_header(data)[2] in ("YCbCr", "Gray"):
+        if _orientation(data) == 1 and _header(data)[2] in ("YCbCr", "Gray"):
             return simplejpeg.decode_jpeg(data, "RGB")  # twice as fast
         with Image.open(io.BytesIO(data)) as opened:
             return np.array(_upright_rgb(opened))
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise PictureError(str(error)) from error
+
+
+def _header(data: bytes) -> tuple[int, int, str]:
+    """Stored width, height and colour space; raises what simplejpeg and Pillow do where unreadable."""
+    try:
+        height, width, colour_space, _ = simplejpeg.decode_jpeg_header(data)
+    except KeyError:  # simplejpeg 1.9 has no name for 4:4:1
+        with Image.open(io.BytesIO(data)) as opened:
+            return *opened.size, opened.mode
+    return width, height, colour_space
 
 
 def _read_file(path: Path) -> bytes:
