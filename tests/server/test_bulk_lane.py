@@ -10,11 +10,11 @@ import urllib.request
 
 import pytest
 from chaos.overload import BULK_MODEL, SATURATING, finish, load, start
+from conftest import DATA
 from nudenet_client import AsyncClient, Client, ClientError
 from repository import ROOT, STEPS, Tuning
 from server import Options, Ports, Server, get_json
 
-ASTRONAUT = ROOT / "tests" / "data" / "astronaut_720p.jpg"
 SECONDS = 4.0
 
 
@@ -40,16 +40,18 @@ def test_both_lanes_answer_the_same(own_server, astronaut):
 
 
 def test_the_bulk_tool_takes_the_lane(own_server, tmp_path):
+    def served() -> int:
+        return get_json(own_server, f"/v2/models/{BULK_MODEL}/stats")["model_stats"][0]["inference_count"]
+
     (tmp_path / "pictures").mkdir()
     for number in range(3):
-        (tmp_path / "pictures" / f"{number}.jpg").symlink_to(ASTRONAUT)
-    before = get_json(own_server, f"/v2/models/{BULK_MODEL}/stats")["model_stats"][0]["inference_count"]
+        (tmp_path / "pictures" / f"{number}.jpg").symlink_to(DATA / "astronaut_720p.jpg")
+    before = served()
     command = [sys.executable, str(ROOT / "tools" / "bulk.py"), str(tmp_path / "pictures"), f"--model={BULK_MODEL}"]
     command += [f"--url={own_server.grpc_url}", f"--output={tmp_path / 'found'}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    after = get_json(own_server, f"/v2/models/{BULK_MODEL}/stats")["model_stats"][0]["inference_count"]
-    assert after - before == 3
+    assert served() - before == 3
 
 
 def test_processes_of_the_bulk_lane_step_back(own_server):

@@ -13,11 +13,10 @@ import repository
 
 JOIN = """
 import os, sys, threading
-from types import SimpleNamespace
 sys.path.append(sys.argv[1])
 import lane
-earlier = threading.Thread(target=lambda: joined.wait())
 joined = threading.Event()
+earlier = threading.Thread(target=joined.wait)
 earlier.start()
 tid = earlier.native_id
 print(lane.join({"name": "m", "parameters": {"lane": {"string_value": sys.argv[2]}}}, None))

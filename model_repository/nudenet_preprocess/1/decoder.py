@@ -27,9 +27,14 @@ def read(data: bytes, out: np.ndarray, limits: jpeg.Limits) -> Picture:
     Raises:
         JpegError: refused, see its message.
     """
-    jpeg.check_size(data, limits)
-    header = jpeg.read_header(data)
-    jpeg.check_limits(header, limits)
+    try:
+        jpeg.check_size(data, limits)
+        header = jpeg.read_header(data)
+        jpeg.check_limits(header, limits)
+    except jpeg.JpegError:
+        raise
+    except Exception as error:  # nobody thought of it: this picture's trouble, not its neighbours'
+        raise jpeg.JpegError("internal", f"reading failed: {error!r}") from error
     _, height, width = out.shape
     return Picture(data, header, letterbox.fit(*header.upright_size, width, height), out)
 

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lane import LIVE
+
 SHARED_MEMORY = Path("/dev/shm")
 # Somewhere in between: Triton overlooks a decoder that becomes free, for half a second, when all become free at once.
 POLL_SECONDS = (0.0002, 0.003)
@@ -41,7 +43,7 @@ class Gate:
         server: process id of the server; the parent of a Python model.
     """
 
-    def __init__(self, pb_utils: Any, limit: int = 0, lane: str = "live", server: int | None = None) -> None:
+    def __init__(self, pb_utils: Any, limit: int = 0, lane: str = LIVE, server: int | None = None) -> None:
         self.limit = limit
         self._cells, self._own = _claim(os.getppid() if server is None else server, lane)
         self._gauge = None

@@ -105,9 +105,6 @@ class TritonPythonModel:
                 batch.pictures[i] = decoder.read(data, batch.tensor[i], self.limits)
             except jpeg.JpegError as error:
                 batch.errors[i] = error
-            except Exception as error:  # nobody thought of it: this picture's trouble, not its neighbours'
-                pb_utils.Logger.log_error(f"nudenet_preprocess: {error!r}")
-                batch.errors[i] = jpeg.JpegError("internal", f"reading failed: {error!r}")
         return batch
 
     def _decode(self, pictures):
@@ -115,7 +112,6 @@ class TritonPythonModel:
         try:
             self.decoder.decode(pictures)
         except Exception as error:  # a GPU that fails, say
-            pb_utils.Logger.log_error(f"nudenet_preprocess: {error!r}")
             for picture in pictures:
                 picture.error = jpeg.JpegError("internal", f"decoding failed: {error!r}")
         good = [picture.header for picture in pictures if picture.error is None]
@@ -128,6 +124,8 @@ class TritonPythonModel:
         batch.errors |= {i: picture.error for i, picture in batch.pictures.items() if picture.error is not None}
         for error in batch.errors.values():
             self.counters.add("nudenet_rejected_total", label=error.reason)
+            if error.reason == "internal":  # not the picture's fault, as far as we know
+                pb_utils.Logger.log_error(f"nudenet_preprocess: {error}")
         if batch.errors and not batch.report:
             first = min(batch.errors)
             raise ValueError(f"image {first} of {count}: {batch.errors[first]}")
