@@ -49,19 +49,17 @@ class EmbeddedDetector:
     """The serving code itself, without a server: OpenVINO with one thread, for as many actors as cores."""
 
     def __init__(self, parameters: Parameters) -> None:
-        import engine  # of model_repository: `repository` put it on the path
+        import decoder  # of model_repository: `repository` put it on the path
+        import engine
         import jpeg
-        import letterbox
         import nms
 
-        self._jpeg, self._letterbox, self._nms = jpeg, letterbox, nms
+        self._jpeg, self._nms, self._read = jpeg, nms, decoder.read
         config = repository.read_config(repository.config_path("nudenet_preprocess", "cpu"))
         value = {key: parameter.string_value for key, parameter in config.parameters.items()}
         self._limits = jpeg.Limits(**{limit.name: int(value[limit.name]) for limit in dataclasses.fields(jpeg.Limits)})
-        self._strict = value["strict"] == "true"
         (_, height, width) = next(output.dims for output in config.output if output.name == "input")
-        self._writer = letterbox.Writer(height, width)
-        self._input = np.empty((BATCH, 3, height, width), np.float32)
+        self._decoder = decoder.CpuDecoder(height, width, value["strict"] == "true", BATCH)
         self._engine = engine.OpenVinoEngine(repository.MODEL_REPOSITORY / "nudenet_trt" / "1", BATCH, threads=1)
         self._labels = repository.labels()
         given = {key: value for key, value in parameters.to_triton().items() if key != "on_error"}
@@ -71,29 +69,26 @@ class EmbeddedDetector:
         return [found for start in range(0, len(files), BATCH) for found in self._batch(files[start : start + BATCH])]
 
     def _batch(self, files: Sequence[bytes]) -> Iterator[Detections]:
-        tensor = self._input[: len(files)]
-        boxes = [self._decode(data, out) for data, out in zip(files, tensor, strict=True)]
+        tensor = self._decoder.allocate(len(files))
+        pictures, errors = {}, {}
+        for i, data in enumerate(files):
+            try:
+                pictures[i] = self._read(data, tensor[i], self._limits)
+            except self._jpeg.JpegError as error:
+                errors[i] = error
+        self._decoder.decode(list(pictures.values()))
+        errors |= {i: picture.error for i, picture in pictures.items() if picture.error is not None}
+        for i in errors:
+            tensor[i] = 0
         candidates = self._engine.infer([tensor])
-        for data, box, rows in zip(files, boxes, candidates, strict=True):
-            if isinstance(box, str):
-                yield Detections.failed(box)
+        for i, data in enumerate(files):
+            if i in errors:
+                yield Detections.failed(str(errors[i]))
             else:
-                found = self._nms.detect(rows, np.array(box.geometry, np.float32), self._settings)
-                yield Detections.from_rows(found, [self._labels[int(i)] for i in found[:, 4]], upright_size(data))
-
-    def _decode(self, data: bytes, out: np.ndarray):
-        """Writes the model input; returns where the picture lies in it, or why there is none."""
-        try:
-            self._jpeg.check_size(data, self._limits)
-            header = self._jpeg.read_header(data)
-            self._jpeg.check_limits(header, self._limits)
-            box = self._letterbox.fit(*header.upright_size, self._writer.width, self._writer.height)
-            pixels = self._jpeg.decode(data, header, box.width, box.height, self._strict)
-        except self._jpeg.JpegError as error:
-            out[...] = 0
-            return str(error)
-        self._writer.write(pixels, box, out)
-        return box
+                geometry = np.array(pictures[i].box.geometry, np.float32)
+                found = self._nms.detect(candidates[i], geometry, self._settings)
+                labels = [self._labels[int(class_id)] for class_id in found[:, 4]]
+                yield Detections.from_rows(found, labels, upright_size(data))
 
 
 class Worker:
