@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """One canary picture through the whole ensemble: the only honest sign of life of this server.
 
-    python tools/healthcheck.py --url 127.0.0.1:8001
+    python tools/healthcheck.py --url 127.0.0.1:8001 --processes
 
 Exit status 0: the face in canary.jpg was found, or the server is alive but too busy for one more request.
 1: anything else, with the reason on stderr. A dead Python process leaves /v2/health/ready at 200 (Triton before 26.01),
-so container and Kubernetes probes run this. Needs tritonclient[grpc] and nothing else.
+so container and Kubernetes probes run this. Where a model has several processes, the picture may meet a good one:
+--processes looks at each. Needs tritonclient[grpc] and nothing else.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ CANARY = Path(__file__).with_name("canary.jpg")
 LIVE = 1  # priority: before bulk
 # What Triton says when it sheds load: full queue, or waited too long in it.
 _BUSY = ("Exceeds maximum queue size", "Request timeout expired")
+
+_SHARED_MEMORY = Path("/dev/shm")
+GONE, _STOPPED = ("", "Z", "X"), ("T", "t")  # states in /proc
+_NOTE = struct.Struct("=qq")  # as vitals.py of the models writes it
 
 
 class CanaryError(RuntimeError):
@@ -125,11 +130,54 @@ class HttpCanary:
         return time.monotonic() - begin
 
 
+def process_state(pid: int | str) -> tuple[str, str]:
+    """State letter and start time of a process as /proc has them; both empty if it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return "", ""
+    return fields[0], fields[19]
+
+
+def ailing(server: int | str = "*") -> dict[int, str]:
+    """The Python processes that have died, are stopped or hang.
+
+    Args:
+        server: process id of a tritonserver; by default of all on this machine.
+
+    Returns:
+        process id -> what is wrong with it.
+    """
+    found = {}
+    for path in _SHARED_MEMORY.glob(f"nudenet_vitals_{server}_*_*"):
+        _, _, of, started, pid = path.name.split("_")
+        try:
+            note = path.read_bytes()
+        except OSError:  # just removed, or somebody else's
+            continue
+        if process_state(of)[1] != started or len(note) < _NOTE.size:  # that server has ended, or just begins
+            continue
+        since, longest = _NOTE.unpack_from(note)
+        working = time.monotonic_ns() - since if since else 0
+        state, _ = process_state(pid)
+        who = f"{note[_NOTE.size :].decode()} (process {pid})"
+        if state in GONE:
+            found[int(pid)] = f"{who} died"
+        elif state in _STOPPED:
+            found[int(pid)] = f"{who} is stopped"
+        elif working > longest:
+            found[int(pid)] = f"{who} hangs: {working / 1e9:.0f} s at work on one batch"
+    return found
+
+
 def main() -> int:
     """Ask once. Exit status 0: alive; 1: not."""
     parser = argparse.ArgumentParser(description="Send one picture through the ensemble; exit status 0 if it answers.")
     parser.add_argument("--url", default="127.0.0.1:8001", help="host and port of gRPC (default %(default)s)")
     parser.add_argument("--timeout", type=float, default=5.0, help="seconds (default %(default)s)")
+    parser.add_argument(
+        "--processes", action="store_true", help="look at the Python processes, too, of servers that run here"
+    )
     parser.add_argument("--tls-ca", type=Path, help="encrypt, trusting this PEM file")
     parser.add_argument("--tls-cert", type=Path, help="the client's certificate, where the server asks for one")
     parser.add_argument("--tls-key", type=Path, help="and its key")
@@ -143,6 +191,8 @@ def main() -> int:
     try:
         with Canary(options.url, **tls) as canary:
             seconds = canary.ask(options.timeout)
+        if options.processes and (found := ailing()):
+            raise CanaryError("answers, but " + "; ".join(found.values()))
     except (CanaryError, OSError) as error:
         print(f"healthcheck: {options.url}: {error}", file=sys.stderr)
         return 1

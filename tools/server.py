@@ -28,7 +28,7 @@ import repository
 import security
 from security import LOOPBACK
 
-import gate  # isort: skip  (found by importing repository)
+import server_files  # isort: skip  (found by importing repository)
 
 SHM = Path("/dev/shm")
 # A Python instance starts with 1 MB of shared memory and grows to about two full batches in and out.
@@ -234,7 +234,7 @@ class Server:
             process.wait()
             if self._reader is not None:
                 self._reader.join(5)
-            for left in (*SHM.glob(f"{self.region_prefix}*"), *gate.files(process.pid)):
+            for left in (*SHM.glob(f"{self.region_prefix}*"), *server_files.files(process.pid)):
                 left.unlink(missing_ok=True)
             self.process = None
         if self._scratch is not None:

@@ -1,7 +1,7 @@
 """Keep one tritonserver answering: Triton never restarts a dead Python process and goes on saying that it is ready.
 
-Two watches: the processes several times a second, and a canary picture through the whole ensemble every few seconds,
-which also sees a server that hangs.
+Three watches: dead processes several times a second; every few seconds a canary picture through the whole ensemble,
+which also sees a server that hangs, and processes that hang while others of their model answer.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-from healthcheck import Canary, CanaryError, HttpCanary
+from healthcheck import GONE, Canary, CanaryError, HttpCanary, ailing, process_state
 from server import Options, Server, ServerError
 
 
@@ -43,6 +42,7 @@ class Supervisor:
         self._on_event = on_event
         self._watch = watch or Watch()
         self._stubs: list[tuple[str, int]] = []  # model, process id
+        self._ailing: dict[int, str] = {}  # at the last look: process id, what is wrong
         self._ready_since = 0.0
 
     def run(self, stopped: threading.Event, on_ready: Callable[[Server], None]) -> None:
@@ -80,6 +80,7 @@ class Supervisor:
         self.server.start()
         self._ready_since = time.monotonic()
         self._stubs = self.server.stubs()
+        self._ailing = {}
 
     def _restart(self, stopped: threading.Event, wait: float) -> bool:
         self.server.stop(self._watch.stop_timeout)
@@ -101,7 +102,7 @@ class Supervisor:
             while not stopped.wait(self._watch.processes_every):
                 failure = self._dead_process()
                 if failure is None and time.monotonic() >= next_canary:
-                    failure = self._failing_canary(canary)
+                    failure = self._failing_canary(canary) or self._hanging_process()
                     next_canary = time.monotonic() + self._watch.canary_every
                 if failure is not None:
                     return failure
@@ -113,8 +114,16 @@ class Supervisor:
         status = process.poll()
         if status is not None:
             return f"tritonserver ended with status {status}"
-        dead = next((entry for entry in self._stubs if not _runs(entry[1])), None)
+        # A zombie is dead, too: Triton does not collect them.
+        dead = next((entry for entry in self._stubs if process_state(entry[1])[0] in GONE), None)
         return f"a Python process of {dead[0]} died (process {dead[1]})" if dead else None
+
+    def _hanging_process(self) -> str | None:
+        """A process that is not well now, and was not the last time."""
+        assert self.server.process is not None
+        before, self._ailing = self._ailing, ailing(self.server.process.pid)
+        lasting = before.keys() & self._ailing.keys()
+        return self._ailing[min(lasting)] if lasting else None
 
     def _failing_canary(self, canary: Canary | HttpCanary) -> str | None:
         for attempt in (1, 2):
@@ -126,12 +135,3 @@ class Supervisor:
             else:
                 break
         return None
-
-
-def _runs(pid: int) -> bool:
-    """Whether a process is there and not a zombie: Triton does not collect its dead."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"

@@ -28,6 +28,7 @@ FAULTS = [
     ("nudenet_preprocess", signal.SIGSEGV),
     ("nudenet_trt", signal.SIGSEGV),
     ("tritonserver", signal.SIGSEGV),
+    ("nudenet_preprocess", signal.SIGSTOP),  # one of several
     ("nudenet_trt", signal.SIGSTOP),
     ("tritonserver", signal.SIGSTOP),
 ]

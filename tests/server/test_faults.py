@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from chaos.faults import deliver, inflict, left_behind, process_ids, server_processes, supervised, wait_for_answer
 from healthcheck import Canary, CanaryError
-from repository import ROOT, Tuning
+from nudenet_client import Client, ClientError
+from repository import MODEL_REPOSITORY, ROOT, Tuning
 from server import LOOPBACK, Options, Ports, Server
 from supervisor import Watch
 
+HANGS = b"hangs"  # instead of a picture
 QUICK = Watch(canary_every=0.5, canary_timeout=2, healthy_after=0)
 HEALTHCHECK = [sys.executable, str(ROOT / "tools" / "healthcheck.py")]
 
@@ -36,6 +41,37 @@ def test_every_process_is_replaced_and_nothing_is_left(onnx_path):
             assert "serving again after" in recoveries[-1].events[-1]
         assert supervisor.restarts == 5
     assert left_behind(recoveries, before) == []
+
+
+@pytest.fixture
+def hanging_models(onnx_path, tmp_path) -> Path:
+    """Models whose decoder never comes back from `HANGS`, and that count as hanging after a second."""
+    models = tmp_path / "models"
+    shutil.copytree(MODEL_REPOSITORY, models, ignore=shutil.ignore_patterns("*.onnx", "__pycache__"))
+    (models / "nudenet_trt" / "1" / "model.onnx").symlink_to(onnx_path)
+    code = models / "nudenet_preprocess" / "1"
+    with (code / "jpeg.py").open("a") as module:
+        module.write("_read_header = read_header\n")
+        module.write(f"def read_header(data):\n    while data == {HANGS!r}: pass\n    return _read_header(data)\n")
+    with (code / "vitals.py").open("a") as module:
+        module.write("LONGEST_SECONDS[LIVE] = 1\n")
+    return models
+
+
+def hang_one_decoder(server: Server) -> None:
+    with Client(server.grpc_url, deadline=1, retries=0) as client, pytest.raises(ClientError, match="Deadline"):
+        client.detect(HANGS)
+
+
+def test_one_of_two_that_hangs_is_noticed_while_the_other_answers(hanging_models):
+    options = Options(ports=Ports.free(), model_repository=hanging_models)
+    with supervised(QUICK, options) as (supervisor, events):
+        hang_one_decoder(supervisor.server)
+        failure = events.get(timeout=30)
+        assert "nudenet_preprocess_0_" in failure
+        assert "hangs:" in failure
+        assert "serving again after" in events.get(timeout=60)
+        wait_for_answer(supervisor.server.grpc_url)
 
 
 def test_a_server_that_cannot_come_back_is_tried_again_later(onnx_path):
@@ -85,6 +121,21 @@ def test_healthcheck_tells_alive_from_dead(server):
     nobody = healthcheck("--url", url, "--timeout", "1")
     assert nobody.returncode == 1
     assert nobody.stderr.startswith(f"healthcheck: {url}: ")
+
+
+def test_healthcheck_looks_at_each_process(hanging_models):
+    """One of two decoders hangs, the other answers the canary picture."""
+    with Server(Options(ports=Ports.free(), model_repository=hanging_models)) as server:
+        arguments = ("--url", server.grpc_url)
+        assert healthcheck(*arguments, "--processes").returncode == 0
+        hang_one_decoder(server)
+        time.sleep(1)  # it may take two
+        assert healthcheck(*arguments).returncode == 0
+        found = healthcheck(*arguments, "--processes")
+        assert found.returncode == 1
+        assert "answers, but nudenet_preprocess_0_" in found.stderr
+        assert " hangs: " in found.stderr
+        server.stop(timeout=1)
 
 
 def test_healthcheck_sees_what_triton_does_not(onnx_path):

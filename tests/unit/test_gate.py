@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import gate
 import pytest
 import repository
+import server_files
 
 
 class Gauge:
@@ -41,7 +42,7 @@ def triton(gauge):
 
 @pytest.fixture(autouse=True)
 def shared_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(gate, "SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(server_files, "SHARED_MEMORY", tmp_path)
     return tmp_path
 
 
@@ -111,8 +112,8 @@ def test_the_gauge_follows_and_ends_at_zero(triton, gauge, monkeypatch):
 COUNT = """
 import sys, types
 from pathlib import Path
-import gate
-gate.SHARED_MEMORY = Path(sys.argv[1])
+import gate, server_files
+server_files.SHARED_MEMORY = Path(sys.argv[1])
 own = gate.Gate(types.SimpleNamespace(), server=int(sys.argv[2]))
 for _ in range(2000):
     own.enter(3)

@@ -11,6 +11,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from counters import Counters
 from gate import Gate
+from vitals import Vitals
 
 FAILED = -1  # num_detections of a picture that preprocessing refused
 METRICS = {"nudenet_detections_total": ("Detections answered", "class")}
@@ -27,14 +28,20 @@ class TritonPythonModel:
         self.names = np.array([label.encode() for label in self.labels], np.object_)
         self.defaults = nms.Settings()
         self.counters = Counters(pb_utils, METRICS)
-        self.gate = Gate(pb_utils, lane=lane.join(config, pb_utils))
+        traffic = lane.join(config, pb_utils)
+        self.gate = Gate(pb_utils, lane=traffic)
+        self.vitals = Vitals(args["model_instance_name"], traffic)
         gc.collect()
         gc.freeze()
 
+    def finalize(self):
+        self.vitals.close()
+
     def execute(self, requests):
-        responses = [self._respond(request) for request in requests]
-        self.gate.leave(sum(pb_utils.get_input_tensor_by_name(one, "geometry").shape()[0] for one in requests))
-        self.counters.flush()
+        with self.vitals:
+            responses = [self._respond(request) for request in requests]
+            self.gate.leave(sum(pb_utils.get_input_tensor_by_name(one, "geometry").shape()[0] for one in requests))
+            self.counters.flush()
         return responses
 
     def _respond(self, request):

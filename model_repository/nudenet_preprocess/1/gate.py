@@ -7,19 +7,16 @@ refused, in nudenet_preprocess's own bounded queue, undecoded and by priority.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import mmap
 import os
 import random
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+import server_files
 from lane import LIVE
 
-SHARED_MEMORY = Path("/dev/shm")
 # Somewhere in between: Triton overlooks a decoder that becomes free, for half a second, when all become free at once.
 POLL_SECONDS = (0.0002, 0.003)
 # What fails in the detector never reaches the end. When nothing has moved for so long, it is forgotten.
@@ -45,7 +42,7 @@ class Gate:
 
     def __init__(self, pb_utils: Any, limit: int = 0, lane: str = LIVE, server: int | None = None) -> None:
         self.limit = limit
-        self._cells, self._own = _claim(os.getppid() if server is None else server, lane)
+        self._cells, self._own = _claim(server, lane)
         self._gauge = None
         self._next = 0.0
         kind = getattr(pb_utils, "MetricFamily", None)
@@ -98,19 +95,9 @@ class Gate:
             self._gauge.set(value)
 
 
-def files(server: int | str = "*") -> Iterator[Path]:
-    """Shared memory of the gates of `server`, a process id; of all servers by default."""
-    return SHARED_MEMORY.glob(f"nudenet_gate_{server}_*")
-
-
-def _claim(server: int, lane: str) -> tuple[memoryview, int]:
+def _claim(server: int | None, lane: str) -> tuple[memoryview, int]:
     """The cells of this lane's processes, and the index of a new one."""
-    for left in files():  # of servers that have ended
-        if not Path("/proc", left.name.split("_")[2]).exists():
-            with contextlib.suppress(OSError):  # somebody else's
-                left.unlink()
-    started = Path(f"/proc/{server}/stat").read_text().rsplit(")", 1)[1].split()[19]  # process ids come again
-    path = SHARED_MEMORY / f"nudenet_gate_{server}_{started}_{lane}"
+    path = server_files.path("gate", lane, server)
     with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.truncate(_CELLS * 8)

@@ -14,6 +14,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from counters import Counters
 from gate import Gate
+from vitals import Vitals
 
 ON_ERROR = ("fail", "report")
 METRICS = {
@@ -62,10 +63,24 @@ class TritonPythonModel:
             self.decoder = decoder.CpuDecoder(height, width, strict, config["max_batch_size"])
         self.counters = Counters(pb_utils, METRICS)
         self.gate = Gate(pb_utils, int(value.get("max_in_flight", 0)), traffic)
+        self.vitals = Vitals(args["model_instance_name"], traffic)
         gc.collect()
         gc.freeze()  # what is alive now stays: no collection needs to look at it again
 
+    def finalize(self):
+        self.vitals.close()
+
     def execute(self, requests):
+        with self.vitals:
+            responses = self._answer(requests)
+            if not self.gate.limit:
+                return responses
+            for request, response in zip(requests, responses, strict=True):
+                request.get_response_sender().send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        self.gate.wait()  # with empty hands: what matters most by then is taken next
+        return None
+
+    def _answer(self, requests):
         # Headers of all requests first, then one call for all pictures: a GPU decodes a batch as fast as one.
         prepared = [self._guarded(self._prepare, request) for request in requests]
         batches = [batch for batch in prepared if isinstance(batch, Batch)]
@@ -76,12 +91,7 @@ class TritonPythonModel:
             if isinstance(batch, Batch) and response.has_error():
                 self.gate.leave(len(batch.tensor))
         self.counters.flush()
-        if not self.gate.limit:
-            return responses
-        for request, response in zip(requests, responses, strict=True):
-            request.get_response_sender().send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-        self.gate.wait()  # with empty hands: what matters most by then is taken next
-        return None
+        return responses
 
     def _guarded(self, step, argument):
         """What `step` returns, or the response that says why it failed."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import lane
 import triton_python_backend_utils as pb_utils
+from vitals import Vitals
 
 ENGINES = {"openvino": ("engine", "OpenVinoEngine"), "cuda": ("cuda_engine", "CudaEngine")}
 
@@ -16,17 +17,25 @@ class TritonPythonModel:
 
     def initialize(self, args):
         config = json.loads(args["model_config"])
-        lane.join(config, pb_utils)
+        traffic = lane.join(config, pb_utils)
         value = {key: entry["string_value"] for key, entry in config["parameters"].items()}
         folder = Path(args["model_repository"]) / args["model_version"]
         module, name = ENGINES[value["engine"]]
         engine = getattr(importlib.import_module(module), name)  # an engine's libraries are needed only where it runs
         self.engine = engine(folder, config["max_batch_size"], value["precision"], int(value["threads"]))
         pb_utils.Logger.log_info(f"nudenet_trt: {self.engine.name}, {self.engine.precision}")
+        self.vitals = Vitals(args["model_instance_name"], traffic)
         gc.collect()
         gc.freeze()
 
+    def finalize(self):
+        self.vitals.close()
+
     def execute(self, requests):
+        with self.vitals:
+            return self._answer(requests)
+
+    def _answer(self, requests):
         parts = [self.engine.take(pb_utils.get_input_tensor_by_name(request, "input")) for request in requests]
         try:
             output = self.engine.infer(parts)

@@ -1,0 +1,1 @@
+../../nudenet_preprocess/1/server_files.py
