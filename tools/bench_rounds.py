@@ -38,7 +38,7 @@ class Settings:
     """How long and how much; seconds are of measuring, starts come on top."""
 
     rounds: int = 5
-    levels: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    levels: tuple[int, ...] = (1, 2, 4, 8, 16, 24, 32)
     batched: tuple[int, int] = (3, 8)  # requests in flight of so many pictures, beside the levels
     ceiling_s: float = 2.4
     window_s: float = 3.0  # a load level
@@ -186,7 +186,8 @@ class Bench:
         rows = []
         for count in self._settings.instances:
             tuned = tuning.for_cpu(self._cores)
-            threads = max(1, self._cores // count)
+            as_served = count == tuned.instances["nudenet_trt"]
+            threads = self._cores if as_served else max(1, self._cores // count)
             self._say(f"detector instances: {count}, threads of each: {threads}")
             tuned = Tuning(
                 {**tuned.instances, "nudenet_trt": count},

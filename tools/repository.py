@@ -140,6 +140,8 @@ def _to_bulk(config: model_config_pb2.ModelConfig) -> None:
     if config.backend != "python" or any(group.kind != group.KIND_CPU for group in config.instance_group):
         raise ConfigError(f"a bulk lane is for steps on the CPU: {config.name.removesuffix(BULK)} does not run there")
     config.parameters["lane"].string_value = "bulk"
+    if config.name == "nudenet_trt" + BULK:
+        _set_instances(config, 1)  # 350 MB each
     if config.dynamic_batching.priority_levels:
         config.dynamic_batching.default_priority_level = config.dynamic_batching.priority_levels
 

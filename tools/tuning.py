@@ -48,8 +48,16 @@ def for_cpu(cpu_cores: int, precision: str = "auto", bulk_lane: bool = False) ->
         bulk_lane: serve nudenet_bulk, too.
     """
     return Tuning(
-        instances={"nudenet_preprocess": max(2, cpu_cores // 2), "nudenet_trt": 1, "nudenet_postprocess": 1},
-        parameters={"nudenet_trt": {"threads": str(cpu_cores), "precision": precision}},
+        instances={
+            "nudenet_preprocess": max(2, cpu_cores // 2),
+            "nudenet_trt": min(2, cpu_cores),  # one alone takes all threads, two at work half of them each
+            "nudenet_postprocess": 1,
+        },
+        parameters={
+            # Full batches for all cores; on few of them the committed 24.
+            "nudenet_preprocess": {"max_in_flight": str(max(24, 5 * cpu_cores))},
+            "nudenet_trt": {"threads": str(cpu_cores), "precision": precision},
+        },
         bulk_lane=bulk_lane,
     )
 

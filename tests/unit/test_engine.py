@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import engine
 import numpy as np
 import pytest
@@ -29,12 +31,13 @@ def alone(onnx_path, pictures):
     return np.concatenate([single.infer([picture[None]]).copy() for picture in pictures])
 
 
-@pytest.mark.parametrize("threads", [0, 1, 3])
+@pytest.mark.parametrize("threads", [0, 1, 3, 8])
 @pytest.mark.parametrize("parts", [[1], [2], [1, 1, 1], [2, 3], [4, 1], [1, 1, 1, 1, 1]])
 def test_parts_are_answered_in_order(onnx_path, pictures, alone, engines, threads, parts):
     count = sum(parts)
     split = np.split(pictures[:count], np.cumsum(parts)[:-1])
-    np.testing.assert_allclose(engines(threads).infer(split), alone[:count], atol=2e-3)
+    for nobody_else in (True, False):
+        np.testing.assert_allclose(engines(threads).infer(split, nobody_else), alone[:count], atol=2e-3)
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +50,12 @@ def engines(onnx_path):
         return built[threads]
 
     return get
+
+
+@pytest.mark.parametrize("count", [1, 4, 5])
+def test_beside_another_engine_half_of_the_threads_work(pictures, engines, count):
+    both = engines(2)
+    begin, cpu = time.perf_counter(), time.process_time()
+    for _ in range(10):
+        both.infer([pictures[:count]], alone=False)
+    assert time.process_time() - cpu < 1.3 * (time.perf_counter() - begin)

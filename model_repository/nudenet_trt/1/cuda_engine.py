@@ -113,11 +113,12 @@ class CudaEngine:
         """What `infer` takes, out of Triton's tensor: a view of its memory; its ``as_numpy`` is a copy."""
         return np.from_dlpack(tensor) if tensor.is_cpu() else GpuTensor(tensor.to_dlpack())
 
-    def infer(self, parts: Sequence[np.ndarray | GpuTensor]) -> np.ndarray:
+    def infer(self, parts: Sequence[np.ndarray | GpuTensor], alone: bool = True) -> np.ndarray:
         """Run the parts as one batch.
 
         Args:
             parts: FP32 [n_i,3,height,width] each, see `take`.
+            alone: makes no difference, the GPU shares itself out.
 
         Returns:
             FP32 [sum n_i,candidates,6]; valid until the next call.

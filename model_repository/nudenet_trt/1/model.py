@@ -7,6 +7,7 @@ from pathlib import Path
 
 import lane
 import triton_python_backend_utils as pb_utils
+from tally import Tally
 from vitals import Vitals
 
 ENGINES = {"openvino": ("engine", "OpenVinoEngine"), "cuda": ("cuda_engine", "CudaEngine")}
@@ -24,6 +25,7 @@ class TritonPythonModel:
         engine = getattr(importlib.import_module(module), name)  # an engine's libraries are needed only where it runs
         self.engine = engine(folder, config["max_batch_size"], value["precision"], int(value["threads"]))
         pb_utils.Logger.log_info(f"nudenet_trt: {self.engine.name}, {self.engine.precision}")
+        self.at_work = Tally("detectors", traffic)  # instances in an execution
         self.vitals = Vitals(args["model_instance_name"], traffic)
         gc.collect()
         gc.freeze()
@@ -32,13 +34,17 @@ class TritonPythonModel:
         self.vitals.close()
 
     def execute(self, requests):
-        with self.vitals:
-            return self._answer(requests)
+        self.at_work.add(1)
+        try:
+            with self.vitals:
+                return self._answer(requests)
+        finally:
+            self.at_work.add(-1)
 
     def _answer(self, requests):
         parts = [self.engine.take(pb_utils.get_input_tensor_by_name(request, "input")) for request in requests]
         try:
-            output = self.engine.infer(parts)
+            output = self.engine.infer(parts, self.at_work.total() == 1)
         except Exception as error:
             pb_utils.Logger.log_error(f"nudenet_trt: {error!r}")
             failure = pb_utils.TritonError(f"inference failed: {error!r}", pb_utils.TritonError.INTERNAL)

@@ -1,0 +1,56 @@
+"""A count over several processes of one server. All Python steps use this file; two of them are links to it."""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+
+import server_files
+
+_CELLS = 8192  # of 8 bytes: 0: cells given out, 1: the note, then one for each process
+_FIRST = 2
+
+
+class Tally:
+    """Each process counts in a cell of its own in shared memory, so that nobody locks or asks anybody.
+
+    Args:
+        kind: what is counted, without underscores.
+        lane: each lane of a server counts for itself.
+        server: process id of the server; the parent of a Python model by default.
+    """
+
+    def __init__(self, kind: str, lane: str, server: int | None = None) -> None:
+        path = server_files.path(kind, lane, server)
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.truncate(_CELLS * 8)
+            self._cells = memoryview(mmap.mmap(file.fileno(), _CELLS * 8)).cast("q")
+            self._own = max(_FIRST, self._cells[0])
+            if self._own < _CELLS:
+                self._cells[0] = self._own + 1
+            fcntl.flock(file, fcntl.LOCK_UN)  # the mapping keeps a copy of the descriptor, and with it the lock
+        if self._own == _CELLS:
+            raise RuntimeError(f"{path}: {_CELLS} instances have been loaded since the server started; restart it")
+
+    def total(self) -> int:
+        """The count of all processes together."""
+        seen = None
+        while True:  # a reader that is interrupted between two cells would count what never was
+            before, seen = seen, self._cells[_FIRST : self._cells[0]].tolist()
+            if seen == before:
+                return sum(seen)
+
+    def add(self, count: int) -> None:
+        """Count on, or down."""
+        self._cells[self._own] += count
+
+    @property
+    def note(self) -> int:
+        """One more number, which all processes share."""
+        return self._cells[1]
+
+    @note.setter
+    def note(self, value: int) -> None:
+        self._cells[1] = value

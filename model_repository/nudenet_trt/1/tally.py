@@ -1,0 +1,1 @@
+../../nudenet_preprocess/1/tally.py
