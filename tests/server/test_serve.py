@@ -139,7 +139,7 @@ def test_a_plan_without_passport_is_refused_before_the_start(tmp_path, monkeypat
 def test_too_little_shared_memory_is_said_before_the_start(onnx_path, monkeypatch):
     full = os.statvfs_result((4096, 4096, 16384, 20, 20, *tuple(os.statvfs("/dev/shm"))[5:]))
     monkeypatch.setattr(os, "statvfs", lambda path: full)
-    with pytest.raises(ServerError, match=r"/dev/shm has 0 MB free, 4 Python instances need 128 MB: .*--shm-size=1g"):
+    with pytest.raises(ServerError, match=r"/dev/shm has 0 MB free, 5 Python instances need 160 MB: .*--shm-size=1g"):
         Server(Options(ports=Ports.free())).start()
 
 
