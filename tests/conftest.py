@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from repository import MODEL_REPOSITORY
 from serve import ensure_onnx
 from server import Options, Ports, Server
 
@@ -17,6 +19,17 @@ def onnx_path() -> Path:
     """The exported graph; built when it is not there yet."""
     ensure_onnx()
     return Path(__file__).parent.parent / "model_repository" / "nudenet_trt" / "1" / "model.onnx"
+
+
+def models_with_reader(folder: Path, onnx_path: Path, first: str) -> Path:
+    """A copy of the models in `folder`, whose reader of JPEG headers begins with the statement `first` about `data`."""
+    models = folder / "models"
+    shutil.copytree(MODEL_REPOSITORY, models, ignore=shutil.ignore_patterns("*.onnx", "__pycache__"))
+    (models / "nudenet_trt" / "1" / "model.onnx").symlink_to(onnx_path)
+    with (models / "nudenet_preprocess" / "1" / "jpeg.py").open("a") as module:
+        module.write("_read_header = read_header\n")
+        module.write(f"def read_header(data):\n    {first}\n    return _read_header(data)\n")
+    return models
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import queue
-import shutil
 import threading
 
 import hostile
@@ -13,8 +12,8 @@ import numpy as np
 import pytest
 import tritonclient.grpc as grpc
 import tritonclient.http as http_client
-from conftest import DATA
-from repository import MODEL_REPOSITORY, Tuning
+from conftest import DATA, models_with_reader
+from repository import Tuning
 from server import Options, Ports, Server
 from tritonclient.utils import InferenceServerException
 
@@ -216,12 +215,7 @@ def test_http_reports_a_bad_picture_too(server):
 
 def test_a_failure_that_nobody_thought_of_hurts_one_picture(onnx_path, expected, tmp_path):
     """With a reader that breaks on one picture, as libraries do on files that they were never tried with."""
-    models = tmp_path / "models"
-    shutil.copytree(MODEL_REPOSITORY, models, ignore=shutil.ignore_patterns("*.onnx", "__pycache__"))
-    (models / "nudenet_trt" / "1" / "model.onnx").symlink_to(onnx_path)
-    with (models / "nudenet_preprocess" / "1" / "jpeg.py").open("a") as module:
-        module.write("_read_header = read_header\n")
-        module.write("def read_header(data):\n    return {}[6] if data == b'unheard-of' else _read_header(data)\n")
+    models = models_with_reader(tmp_path, onnx_path, "if data == b'unheard-of': return {}[6]")
     with (
         Server(Options(ports=Ports.free(), model_repository=models)) as own,
         grpc.InferenceServerClient(own.grpc_url) as client,

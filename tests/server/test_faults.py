@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -15,9 +14,10 @@ from pathlib import Path
 
 import pytest
 from chaos.faults import deliver, inflict, left_behind, process_ids, server_processes, supervised, wait_for_answer
+from conftest import models_with_reader
 from healthcheck import Canary, CanaryError
 from nudenet_client import Client, ClientError
-from repository import MODEL_REPOSITORY, ROOT, Tuning
+from repository import ROOT, Tuning
 from server import LOOPBACK, Options, Ports, Server
 from supervisor import Watch
 
@@ -46,14 +46,8 @@ def test_every_process_is_replaced_and_nothing_is_left(onnx_path):
 @pytest.fixture
 def hanging_models(onnx_path, tmp_path) -> Path:
     """Models whose decoder never comes back from `HANGS`, and that count as hanging after a second."""
-    models = tmp_path / "models"
-    shutil.copytree(MODEL_REPOSITORY, models, ignore=shutil.ignore_patterns("*.onnx", "__pycache__"))
-    (models / "nudenet_trt" / "1" / "model.onnx").symlink_to(onnx_path)
-    code = models / "nudenet_preprocess" / "1"
-    with (code / "jpeg.py").open("a") as module:
-        module.write("_read_header = read_header\n")
-        module.write(f"def read_header(data):\n    while data == {HANGS!r}: pass\n    return _read_header(data)\n")
-    with (code / "vitals.py").open("a") as module:
+    models = models_with_reader(tmp_path, onnx_path, f"while data == {HANGS!r}: pass")
+    with (models / "nudenet_preprocess" / "1" / "vitals.py").open("a") as module:
         module.write("LONGEST_SECONDS[LIVE] = 1\n")
     return models
 
@@ -129,7 +123,7 @@ def test_healthcheck_looks_at_each_process(hanging_models):
         arguments = ("--url", server.grpc_url)
         assert healthcheck(*arguments, "--processes").returncode == 0
         hang_one_decoder(server)
-        time.sleep(1)  # it may take two
+        time.sleep(1)  # until it counts as hanging
         assert healthcheck(*arguments).returncode == 0
         found = healthcheck(*arguments, "--processes")
         assert found.returncode == 1

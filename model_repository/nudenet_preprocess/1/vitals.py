@@ -15,7 +15,6 @@ import time
 import server_files
 from lane import BULK, LIVE
 
-KIND = "vitals"
 NOTE = struct.Struct("=qq")  # at work since, monotonic clock, 0: idle; longest time at work that is no alarm. Both ns
 # Eight of the worst pictures that the limits let through take 6 s. Bulk waits for whatever live traffic leaves.
 LONGEST_SECONDS = {LIVE: 30, BULK: 300}
@@ -31,7 +30,7 @@ class Vitals:
     """
 
     def __init__(self, name: str, lane: str = LIVE, server: int | None = None) -> None:
-        self.path = server_files.path(KIND, os.getpid(), server)
+        self.path = server_files.path("vitals", os.getpid(), server)
         content = NOTE.pack(0, LONGEST_SECONDS[lane] * 10**9) + name.encode()
         with os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "r+b") as file:
             file.write(content)

@@ -94,19 +94,19 @@ class OpenVinoEngine:
         for count in range(1, max_batch + 1):
             streams = streams_for(count, threads)
             requests = [bound(*share, streams) for share in shares(count, threads)]
-            self._plans[count, True] = _Plan(requests, len(requests))
-        half = max(1, threads // 2)
-        for count in range(1, max_batch + 1):
+            self._plans[count, True] = self._plans[count, False] = _Plan(requests, len(requests))
+            self.infer([self._input[:count]])
+        half = threads // 2
+        for count in range(1, max_batch + 1) if half else ():  # of one thread there is no half
             requests = self._plans[count, True].requests
             # A model of twice as many streams gives each half of the threads. Each that is compiled takes up to 60 MB.
-            streams, halves = streams_for(count, half) * (2 if half < threads else 1), shares(count, half)
+            streams, halves = 2 * streams_for(count, half), shares(count, half)
             if count == 1 or all((end - start, streams) in models for start, end in halves):
                 requests = [bound(*share, streams) for share in halves]
                 self._plans[count, False] = _Plan(requests, len(requests))
             else:
                 self._plans[count, False] = _Plan(requests, max(1, len(requests) // 2))
-        for count, alone in self._plans:
-            self.infer([self._input[:count]], alone)
+            self.infer([self._input[:count]], alone=False)
 
     take = staticmethod(np.from_dlpack)  # a view of the memory of Triton's tensor; its as_numpy is a copy
 
