@@ -39,8 +39,10 @@ class TritonPythonModel:
 
     def execute(self, requests):
         with self.vitals:
+            pictures = sum(pb_utils.get_input_tensor_by_name(one, "geometry").shape()[0] for one in requests)
+            self.gate.take(pictures)
             responses = [self._respond(request) for request in requests]
-            self.gate.leave(sum(pb_utils.get_input_tensor_by_name(one, "geometry").shape()[0] for one in requests))
+            self.gate.leave(pictures)
             self.counters.flush()
         return responses
 

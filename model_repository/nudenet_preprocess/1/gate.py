@@ -1,8 +1,12 @@
-"""Back-pressure from the detector to the decoder. Both Python steps use this file; one is a link to the other.
+"""Back-pressure from the detector to the decoder. Both Python steps around it use this file; one is a link.
 
 Triton's ensembles have none: a decoder that is faster than its detector decodes frames that the detector's queue will
 drop. So a decoder takes no new requests while enough are under way behind it, and what cannot be served waits, or is
 refused, in nudenet_preprocess's own bounded queue, undecoded and by priority.
+
+Not all that is decoded arrives at the end. A request whose client has gone away while it waited is decoded all the
+same, since Triton does not tell; it ends in the detector's queue, and nobody tells either. So the gate looks for what
+is lost.
 """
 
 from __future__ import annotations
@@ -16,7 +20,10 @@ from tally import Tally
 
 # Somewhere in between: Triton overlooks a decoder that becomes free, for half a second, when all become free at once.
 POLL_SECONDS = (0.0002, 0.003)
-# What fails in the detector never reaches the end. When nothing has moved for so long, it is forgotten.
+# A detector with nothing to do takes what waits for it within a few milliseconds; longer if the cores are busy.
+LOST_SECONDS = 0.03
+LOST_LOOKS = 8
+# For what the detectors cannot tell, because they hang or are no Python models.
 STALE_SECONDS = 1.0
 PUBLISH_SECONDS = 1.0
 
@@ -37,6 +44,9 @@ class Gate:
     def __init__(self, pb_utils: Any, limit: int = 0, lane: str = LIVE, server: int | None = None) -> None:
         self.limit = limit
         self._tally = Tally("gate", lane, server)
+        self._hands = Tally("hands", lane, server)  # which of them decoders and postprocessors are working on
+        self._detectors = Tally("detectors", lane, server, counts=False)  # and which ones each detector has
+        self._least, self._looks, self._since = 0, 0, 0.0
         self._gauge = None
         self._next = 0.0
         kind = getattr(pb_utils, "MetricFamily", None)
@@ -50,12 +60,23 @@ class Gate:
         return self._tally.total()
 
     def enter(self, pictures: int) -> None:
-        """Count `pictures` in."""
+        """Count in `pictures` that are about to be decoded."""
+        self._look_for_lost()
         self._tally.add(pictures)
+        self._hands.add(pictures)
         self._publish()
 
+    def hand_over(self, pictures: int) -> None:
+        """They are decoded, and go to the detector."""
+        self._hands.add(-pictures)
+
+    def take(self, pictures: int) -> None:
+        """They come from the detector."""
+        self._hands.add(pictures)
+
     def leave(self, pictures: int) -> None:
-        """Count `pictures` out: answered, or failed before the detector."""
+        """Count `pictures` in hand out: answered, or failed before the detector."""
+        self._hands.add(-pictures)
         self._tally.add(-pictures)
         self._publish()
 
@@ -64,10 +85,9 @@ class Gate:
         if not self.limit:
             return
         seen, since = self.in_flight(), time.monotonic()
-        if seen < 0:  # some that were forgotten did come back
-            self._tally.add(-seen)
         while seen >= self.limit:
             time.sleep(random.uniform(*POLL_SECONDS))
+            self._look_for_lost()
             now = self.in_flight()
             if now != seen:
                 seen, since = now, time.monotonic()
@@ -75,10 +95,27 @@ class Gate:
                 self._tally.add(-seen)
                 return
 
+    def _look_for_lost(self) -> None:
+        """Forget what has been in nobody's hands all the time that some detector had nothing to do."""
+        under_way = self._tally.total()
+        if under_way < 0:  # some that were forgotten did come back
+            self._tally.add(-under_way)
+        if under_way <= 0 or all(at_work := self._detectors.counts()):
+            self._looks = 0
+            return
+        unseen, now = under_way - sum(at_work) - self._hands.total(), time.monotonic()
+        if self._looks == 0:
+            self._least, self._since = unseen, now
+        self._least = min(self._least, unseen)
+        self._looks += 1
+        if self._looks >= LOST_LOOKS and now - self._since >= LOST_SECONDS:
+            self._tally.add(-max(0, self._least))
+            self._looks = 0
+
     def _publish(self) -> None:
         if self._gauge is None:
             return
-        now, value = time.monotonic(), self.in_flight()
+        now, value = time.monotonic(), max(0, self.in_flight())
         if now >= self._next or (value == 0 and self._tally.note != 0):
             self._next = now + PUBLISH_SECONDS
             self._tally.note = value  # what the gauge shows

@@ -25,30 +25,32 @@ class TritonPythonModel:
         engine = getattr(importlib.import_module(module), name)  # an engine's libraries are needed only where it runs
         self.engine = engine(folder, config["max_batch_size"], value["precision"], int(value["threads"]))
         pb_utils.Logger.log_info(f"nudenet_trt: {self.engine.name}, {self.engine.precision}")
-        self.at_work = Tally("detectors", traffic)  # instances in an execution
+        self.pictures = Tally("detectors", traffic)  # in each one's hands; the gate looks at them, too
         self.vitals = Vitals(args["model_instance_name"], traffic)
         gc.collect()
         gc.freeze()
 
     def finalize(self):
         self.vitals.close()
+        self.pictures.close()
 
     def execute(self, requests):
-        self.at_work.add(1)
-        try:
-            with self.vitals:
-                return self._answer(requests)
-        finally:
-            self.at_work.add(-1)
+        with self.vitals:
+            parts = [self.engine.take(pb_utils.get_input_tensor_by_name(request, "input")) for request in requests]
+            count = sum(len(part) for part in parts)
+            self.pictures.add(count)
+            try:
+                return self._answer(parts, count)
+            finally:
+                self.pictures.add(-count)
 
-    def _answer(self, requests):
-        parts = [self.engine.take(pb_utils.get_input_tensor_by_name(request, "input")) for request in requests]
+    def _answer(self, parts, count):
         try:
-            output = self.engine.infer(parts, self.at_work.total() == 1)
+            output = self.engine.infer(parts, alone=self.pictures.total() == count)
         except Exception as error:
             pb_utils.Logger.log_error(f"nudenet_trt: {error!r}")
             failure = pb_utils.TritonError(f"inference failed: {error!r}", pb_utils.TritonError.INTERNAL)
-            return [pb_utils.InferenceResponse(error=failure) for _ in requests]
+            return [pb_utils.InferenceResponse(error=failure) for _ in parts]
         responses, start = [], 0
         for part in parts:
             rows = output[start : start + len(part)]
