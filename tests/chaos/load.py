@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import collections
 import json
+import random
 import threading
 import time
 from pathlib import Path
@@ -20,16 +21,19 @@ import grpc
 from tritonclient.grpc import service_pb2
 
 PICTURE = Path(__file__).parent.parent / "data" / "astronaut_720p.jpg"
-SERVED, SHED = "served", "shed"  # any other outcome is the error's text
+SERVED, SHED, LATE = "served", "shed", "late"  # any other outcome is the error's text
 MAX_PENDING = 4000
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 
 
 def outcome(call: grpc.Future) -> str:
     code = call.code()
-    if code == grpc.StatusCode.OK:
-        return SERVED
-    return SHED if code == grpc.StatusCode.UNAVAILABLE else f"{code}: {call.details()}"[:300]
+    known = {
+        grpc.StatusCode.OK: SERVED,
+        grpc.StatusCode.UNAVAILABLE: SHED,
+        grpc.StatusCode.DEADLINE_EXCEEDED: LATE,  # the client has gone away, and the server is told
+    }
+    return known.get(code) or f"{code}: {call.details()}"[:300]
 
 
 def _request(model: str, priority: int, timeout_us: int) -> bytes:
@@ -46,7 +50,16 @@ def _request(model: str, priority: int, timeout_us: int) -> bytes:
     return request.SerializeToString()
 
 
-def run(url: str, seconds: float, rate: float, in_flight: int, model: str, priority: int, timeout_us: int) -> list:
+def run(
+    url: str,
+    seconds: float,
+    rate: float,
+    in_flight: int,
+    model: str,
+    priority: int,
+    timeout_us: int,
+    patience: tuple[float, float],
+) -> list:
     """Rows of [sent at (seconds since the start), seconds to the answer, outcome]."""
     request = _request(model, priority, timeout_us)
     rows: collections.deque = collections.deque()
@@ -66,7 +79,7 @@ def run(url: str, seconds: float, rate: float, in_flight: int, model: str, prior
                 rows.append([at, time.monotonic() - begin - at, outcome(call)])
                 slots.release()
 
-            infer.future(request, timeout=30).add_done_callback(answered)
+            infer.future(request, timeout=random.uniform(*patience)).add_done_callback(answered)
             sent += 1
         while len(rows) < sent:
             time.sleep(0.01)
@@ -82,5 +95,6 @@ if __name__ == "__main__":
     parser.add_argument("--model", default="nudenet")
     parser.add_argument("--priority", type=int, default=0)
     parser.add_argument("--timeout-us", type=int, default=0)
+    parser.add_argument("--patience", type=lambda text: tuple(map(float, text.split(","))), default=(30.0, 30.0))
     options = parser.parse_args()
     print(json.dumps(run(**vars(options))))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import urllib.request
+
 import pytest
 from chaos.overload import BULK, FACTOR, LIVE, SATURATING, finish, load, start
 from healthcheck import Canary
@@ -51,3 +54,20 @@ def test_every_setting_has_a_bounded_queue_with_two_levels(name):
         assert policy.timeout_action == policy.REJECT
         assert policy.default_timeout_microseconds > 0
         assert policy.allow_timeout_override
+
+
+def test_clients_that_give_up_hurt_no_others_and_leave_nothing(own_server):
+    url, hasty = own_server.grpc_url, {"priority": LIVE, "patience": "0.01,0.05"}
+    for in_flight, share in ((4, 1.0), (SATURATING, 0.0)):  # more than there is time for; more than can be served
+        given_up = start(url, SECONDS + 2, in_flight=in_flight, **hasty)
+        patient = load(url, SECONDS, rate=20, priority=LIVE)
+        given_up = finish(given_up, SECONDS + 2)
+        assert (given_up.outcome == "late").mean() > 0.5
+        assert set(given_up.errors) == {"late"}
+        assert patient.errors == {}
+        assert patient.served.mean() >= share
+
+    after = load(url, 2.0, rate=10)
+    assert after.served.all()
+    metrics = urllib.request.urlopen(own_server.metrics_url, timeout=10).read().decode()
+    assert re.search(r'^nudenet_in_flight\{lane="live"\} 0', metrics, re.M), "what was lost is still counted"
