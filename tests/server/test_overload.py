@@ -67,7 +67,12 @@ def test_clients_that_give_up_hurt_no_others_and_leave_nothing(own_server):
         assert patient.errors == {}
         assert patient.served.mean() >= share
 
-    after = load(url, 2.0, rate=10)
-    assert after.served.all()
-    metrics = urllib.request.urlopen(own_server.metrics_url, timeout=10).read().decode()
-    assert re.search(r'^nudenet_in_flight\{lane="live"\} 0', metrics, re.M), "what was lost is still counted"
+    for _ in range(10):  # each decoder finds what is lost while it is given pictures
+        after = load(url, 1.0, rate=20)
+        assert after.served.all()
+        metrics = urllib.request.urlopen(own_server.metrics_url, timeout=10).read().decode()
+        in_flight = re.search(r'^nudenet_in_flight\{lane="live"\} (\d+)', metrics, re.M)
+        if int(in_flight[1]) == 0:
+            break
+    else:
+        pytest.fail(f"what was lost is still counted: {in_flight[0]}")
