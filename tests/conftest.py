@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from serve import ensure_onnx
 from server import Options, Ports, Server
 
 DATA = Path(__file__).parent / "data"
+
+# A shell's background jobs are started with Ctrl-C ignored, and would pass that on to the programs that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
