@@ -14,7 +14,7 @@ from server import Options, Ports, Server
 
 DATA = Path(__file__).parent / "data"
 
-# A shell's background jobs are started with Ctrl-C ignored, and would pass that on to the programs that tests interrupt.
+# A shell starts background jobs with Ctrl-C ignored, which they pass on to the programs that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

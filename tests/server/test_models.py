@@ -61,8 +61,9 @@ def test_json_has_the_same_numbers_as_triton(run, server, astronaut):
         counters, last = statistics[name]
         assert model["counters"]["pictures"] == counters.pictures
         assert model["last_inference"] == last
-        times = model["milliseconds"]
-        assert 0 < times["queue"] + times["infer"] < times["total"] + 0.01
+        assert model["milliseconds"]["queue"] > 0
+        assert model["milliseconds"]["infer"] > 0
+    assert 1 < found["nudenet"]["milliseconds"]["total"] < 1000
     assert (found["nudenet"]["backend"], found["nudenet_trt"]["backend"]) == ("ensemble", "python")
     assert found["nudenet_preprocess"]["instances"] == "2 x CPU"
     assert json.loads(run("--json").stdout)["engine"].startswith("openvino")
