@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import urllib.request
-
 import pytest
 from chaos.overload import BULK, FACTOR, LIVE, SATURATING, finish, load, start
 from healthcheck import Canary
 from repository import MODEL_REPOSITORY, read_config
 from server import Options, Ports, Server
+from server_status import read_metrics
 
 SECONDS = 3.0
 
@@ -70,9 +68,8 @@ def test_clients_that_give_up_hurt_no_others_and_leave_nothing(own_server):
     for _ in range(10):  # each decoder finds what is lost while it is given pictures
         after = load(url, 1.0, rate=20)
         assert after.served.all()
-        metrics = urllib.request.urlopen(own_server.metrics_url, timeout=10).read().decode()
-        in_flight = re.search(r'^nudenet_in_flight\{lane="live"\} (\d+)', metrics, re.M)
-        if int(in_flight[1]) == 0:
+        gauge = read_metrics(f"127.0.0.1:{own_server.ports.metrics}")["nudenet_in_flight"]
+        if gauge == [({"lane": "live"}, 0)]:
             break
     else:
-        pytest.fail(f"what was lost is still counted: {in_flight[0]}")
+        pytest.fail(f"what was lost is still counted: {gauge}")

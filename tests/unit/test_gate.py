@@ -84,6 +84,23 @@ def detectors(triton):
     return [Tally("detectors", "live") for _ in range(2)]
 
 
+def decode(decoder, pictures):
+    decoder.enter(pictures)
+    decoder.hand_over(pictures)
+
+
+def one_picture(decoder, detector, meanwhile=lambda: None):
+    """One picture's way from beginning to end; `meanwhile` is called before it is at the detector and while it is."""
+    decode(decoder, 1)
+    meanwhile()
+    detector.add(1)
+    meanwhile()
+    time.sleep(0.005)
+    detector.add(-1)
+    decoder.take(1)
+    decoder.leave(1)
+
+
 def wait_in_vain(decoder, seconds):
     """Whether `decoder` still waits after `seconds`; then it is let through."""
     waiting = threading.Thread(target=decoder.wait)
@@ -97,8 +114,7 @@ def wait_in_vain(decoder, seconds):
 
 def test_what_nobody_has_while_a_detector_is_idle_is_lost(triton, detectors):
     decoder = gate.Gate(triton, limit=24)
-    decoder.enter(24)
-    decoder.hand_over(24)
+    decode(decoder, 24)
     detectors[0].add(4)
     decoder.wait()  # much less than STALE_SECONDS, which is for what nobody can tell
     assert decoder.in_flight() == 4
@@ -107,8 +123,7 @@ def test_what_nobody_has_while_a_detector_is_idle_is_lost(triton, detectors):
 @pytest.mark.parametrize("at_work", [(8, 8), (24, 0)])
 def test_what_waits_for_busy_detectors_or_is_in_hand_is_not_lost(triton, detectors, at_work):
     decoder = gate.Gate(triton, limit=24)
-    decoder.enter(24)
-    decoder.hand_over(24)
+    decode(decoder, 24)
     for detector, pictures in zip(detectors, at_work, strict=True):
         detector.add(pictures)
     assert wait_in_vain(decoder, 0.3)
@@ -117,8 +132,7 @@ def test_what_waits_for_busy_detectors_or_is_in_hand_is_not_lost(triton, detecto
 def test_what_is_being_decoded_or_answered_is_not_lost(triton, detectors):
     decoder, other, end = (gate.Gate(triton, limit=4) for _ in range(3))
     other.enter(3)
-    decoder.enter(1)
-    decoder.hand_over(1)
+    decode(decoder, 1)
     end.take(1)
     assert wait_in_vain(decoder, 0.3)
 
@@ -126,15 +140,7 @@ def test_what_is_being_decoded_or_answered_is_not_lost(triton, detectors):
 def test_what_is_on_its_way_at_one_look_and_arrived_at_the_next_is_not_lost(triton, detectors):
     decoder = gate.Gate(triton, limit=24)
     for _ in range(20):
-        decoder.enter(1)
-        decoder.hand_over(1)
-        decoder.enter(0)  # looks
-        detectors[1].add(1)
-        decoder.enter(0)
-        time.sleep(0.005)
-        detectors[1].add(-1)
-        decoder.take(1)
-        decoder.leave(1)
+        one_picture(decoder, detectors[1], meanwhile=lambda: decoder.enter(0))  # looks
         assert decoder.in_flight() == 0
 
 
@@ -152,23 +158,15 @@ def test_two_decoders_forget_what_is_lost_only_once(triton, detectors):
 
 def test_lost_pictures_are_found_at_low_load_too(triton, detectors):
     decoder = gate.Gate(triton, limit=24)
-    decoder.enter(10)
-    decoder.hand_over(10)
-    for _ in range(20):  # one picture at a time, from beginning to end
-        decoder.enter(1)
-        decoder.hand_over(1)
-        detectors[1].add(1)
-        time.sleep(0.005)
-        detectors[1].add(-1)
-        decoder.take(1)
-        decoder.leave(1)
+    decode(decoder, 10)
+    for _ in range(20):
+        one_picture(decoder, detectors[1])
     assert decoder.in_flight() == 0
 
 
 def test_a_detector_that_was_unloaded_is_not_taken_for_an_idle_one(triton, detectors):
     decoder = gate.Gate(triton, limit=8)
-    decoder.enter(8)
-    decoder.hand_over(8)
+    decode(decoder, 8)
     detectors[0].add(4)
     detectors[1].close()
     assert wait_in_vain(decoder, 0.3)

@@ -97,7 +97,7 @@ class Gate:
 
     def _look_for_lost(self) -> None:
         """Forget what has been in nobody's hands all the time that some detector had nothing to do."""
-        under_way = self._tally.total()
+        under_way = self.in_flight()
         if under_way < 0:  # some that were forgotten did come back
             self._tally.add(-under_way)
         if under_way <= 0 or all(at_work := self._detectors.counts()):

@@ -84,15 +84,13 @@ class TritonPythonModel:
         # Headers of all requests first, then one call for all pictures: a GPU decodes a batch as fast as one.
         prepared = [self._guarded(self._prepare, request) for request in requests]
         batches = [batch for batch in prepared if isinstance(batch, Batch)]
-        decoded = sum(len(batch.tensor) for batch in batches)
-        self.gate.enter(decoded)
+        self.gate.enter(sum(len(batch.tensor) for batch in batches))
         self._decode([picture for batch in batches for picture in batch.pictures.values()])
         responses = [self._guarded(self._respond, batch) if isinstance(batch, Batch) else batch for batch in prepared]
         for batch, response in zip(prepared, responses, strict=True):
-            if isinstance(batch, Batch) and response.has_error():
-                self.gate.leave(len(batch.tensor))
-                decoded -= len(batch.tensor)
-        self.gate.hand_over(decoded)
+            if isinstance(batch, Batch):
+                let_go = self.gate.leave if response.has_error() else self.gate.hand_over
+                let_go(len(batch.tensor))
         self.counters.flush()
         return responses
 
