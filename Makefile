@@ -12,7 +12,7 @@ help:  ## this list
 
 setup: $(VENV)/.ready  ## create .venv and install the pinned requirements
 
-$(VENV)/.ready: requirements.txt requirements-dev.txt requirements-bulk.txt requirements-ui.txt requirements-bench.txt constraints.txt tools/setup.sh
+$(VENV)/.ready: requirements.txt requirements/dev.txt requirements/bulk.txt requirements/ui.txt requirements/bench.txt requirements/constraints.txt clients/python/pyproject.toml tools/setup.sh
 	PYTHON=$(PYTHON) tools/setup.sh $(VENV)
 	@touch $@
 
@@ -48,8 +48,8 @@ chaos: setup $(VENV)/.chaos  ## bad input, kills, overload and a soak against re
 audit: setup $(VENV)/.chaos  ## known vulnerabilities of everything pinned (needs the advisory database on the network)
 	$(VENV)/bin/pip-audit --disable-pip --no-deps -r constraints.txt $(ARGS)
 
-$(VENV)/.chaos: requirements-chaos.txt $(VENV)/.ready
-	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-chaos.txt -c constraints.txt
+$(VENV)/.chaos: requirements/chaos.txt $(VENV)/.ready
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements/chaos.txt -c requirements/constraints.txt
 	@touch $@
 
 lint: setup  ## ruff, format check, type check

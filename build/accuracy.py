@@ -17,18 +17,22 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
-import accuracy_report as report
 import numpy as np
 import onnx
 import typer
-from engines import Engine, OnnxRuntime, has_bf16, openvino_engine
-from export_onnx import DEFAULT_OUTPUT, write_atomically
-from frames import Pictures, SourceError, open_source, shares
-from precision import MIN_FRAMES, PrecisionError, load_calibration, to_fp16, to_int8
 from rich.console import Console
 from rich.progress import track
-from serving import Preprocessor, jpeg, labels, nms
-from variants import decode_full, variants
+
+from nudenet_build.calibration.frames import Pictures, SourceError, open_source, shares
+from nudenet_build.evaluation import report
+from nudenet_build.evaluation.engines import Engine, OnnxRuntime, openvino_engine
+from nudenet_build.evaluation.variants import decode_full, variants
+from nudenet_build.graph.export import DEFAULT_OUTPUT, write_atomically
+from nudenet_build.graph.precision import MIN_FRAMES, PrecisionError, load_calibration, to_fp16, to_int8
+from nudenet_steps.engines.openvino import has_bf16
+from nudenet_steps.pipeline import Preprocessor, labels
+from nudenet_steps.postprocess import nms
+from nudenet_steps.preprocess import jpeg
 
 BUNDLED = Path(__file__).resolve().parent.parent / "tests" / "data"
 THRESHOLDS = (0.25, 0.5)

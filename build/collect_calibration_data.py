@@ -17,12 +17,15 @@ import cv2
 import numpy as np
 import onnx
 import typer
-from calibration_file import CalibrationFile, CalibrationFileError
-from export_onnx import DEFAULT_OUTPUT
-from frames import Frame, Source, SourceError, open_source, picture_size, shares
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from serving import Preprocessor, jpeg, labels, nms
+
+from nudenet_build.calibration.calibration_file import CalibrationFile, CalibrationFileError
+from nudenet_build.calibration.frames import Frame, Source, SourceError, open_source, picture_size, shares
+from nudenet_build.graph.export import DEFAULT_OUTPUT
+from nudenet_steps.pipeline import Preprocessor, labels
+from nudenet_steps.postprocess import nms
+from nudenet_steps.preprocess import jpeg
 
 RECOMMENDED_FRAMES = 500
 THUMBNAIL = (16, 9)  # width, height; enough to tell two frames of a still scene from two scenes

@@ -15,26 +15,23 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
 
-import cuda_device
-import engine_check
-import export_onnx
-import plan_writer
-import precision as graph_precision
-import trt_builder
-import trt_runner
-import trt_session
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from trt_progress import BuildProgress
+
+from nudenet_build.evaluation import engine_check
+from nudenet_build.graph import export as graph_export
+from nudenet_build.graph import precision as graph_precision
+from nudenet_build.trt import builder, cuda_device, plan_writer, runner, session
+from nudenet_build.trt.progress import BuildProgress
 
 ROOT = Path(__file__).resolve().parent.parent
-DEFAULT_ONNX = export_onnx.DEFAULT_OUTPUT
+DEFAULT_ONNX = graph_export.DEFAULT_OUTPUT
 DEFAULT_OUTPUT = DEFAULT_ONNX.with_name("model.plan")
 PREFERRED_BATCHES = (8, 4)  # of nudenet_trt/config.pbtxt; the plan is tuned for the largest that fits
 LATENCY_RUNS = 200
-HEIGHT, WIDTH = 180, 320  # what nudenet_trt serves; for another size run export_onnx.py, then name its file in --onnx
+HEIGHT, WIDTH = 180, 320  # what nudenet_trt serves; for another size run graph_export.py, then name its file in --onnx
 
 console = Console()
 errors = Console(stderr=True)
@@ -72,7 +69,7 @@ def prepare_graph(precision: Precision, onnx_path: Path, calibration_data: Path 
     target = folder / kind.file_name
     with console.status(f"converting the graph to {precision.in_plan}"):
         model = graph_precision.convert(kind, onnx_path, calibration_data)
-    export_onnx.write_atomically(model, target)
+    graph_export.write_atomically(model, target)
     console.print(f"{target}: the graph in {precision.in_plan}")
     return target
 
@@ -82,14 +79,12 @@ def preferred_batch(max_batch: int) -> int:
     return next((batch for batch in PREFERRED_BATCHES if batch <= max_batch), max_batch)
 
 
-def build(
-    trt: ModuleType, graph: Path, options: trt_builder.BuildOptions, timing_cache: Path | None
-) -> trt_builder.BuiltPlan:
+def build(trt: ModuleType, graph: Path, options: builder.BuildOptions, timing_cache: Path | None) -> builder.BuiltPlan:
     """Compile `graph` with its progress on the terminal; keeps `timing_cache` up to date."""
     known = timing_cache.read_bytes() if timing_cache and timing_cache.is_file() else b""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
-        built = trt_builder.build_plan(trt, graph, options, BuildProgress(progress), known)
+        built = builder.build_plan(trt, graph, options, BuildProgress(progress), known)
     for warning in built.warnings:
         console.print(f"[yellow]warning:[/yellow] {warning}")
     if timing_cache:
@@ -100,8 +95,8 @@ def build(
 def run_test(
     trt: ModuleType,
     runtime: Any,
-    built: trt_builder.BuiltPlan,
-    options: trt_builder.BuildOptions,
+    built: builder.BuiltPlan,
+    options: builder.BuildOptions,
     precision: Precision,
     onnx_path: Path,
     images: Path,
@@ -116,7 +111,7 @@ def run_test(
     reference = engine_check.reference_candidates(onnx_path, inputs)
     batches = range(options.min_batch, options.max_batch + 1)
     table = Table("batch", "median ms", "p99 ms", "pictures/s", title="GPU time without copies")
-    with trt_runner.open_engine(trt, runtime, built.plan, options.max_batch) as engine:
+    with runner.open_engine(trt, runtime, built.plan, options.max_batch) as engine:
         agreement = engine_check.compare(engine.infer, inputs, geometries, reference, batches)
         faults = engine_check.faults(agreement, limits)
         for batch in [] if faults else batches:  # how fast a wrong answer comes does not matter
@@ -152,14 +147,14 @@ def convert(
     device: Annotated[int, typer.Option(min=0, help="Which GPU to build for.")] = 0,
 ) -> None:
     """Build the TensorRT plan for this machine's TensorRT and GPU."""
-    options = trt_builder.BuildOptions(1, preferred_batch(batch_size), batch_size, workspace, opt_level)
+    options = builder.BuildOptions(1, preferred_batch(batch_size), batch_size, workspace, opt_level)
     graph = None
     try:
         if export_onnx_first:
-            model = export_onnx.build_model(export_onnx.find_source(), HEIGHT, WIDTH)
-            export_onnx.write_atomically(model, onnx_path)
+            model = graph_export.build_model(graph_export.find_source(), HEIGHT, WIDTH)
+            graph_export.write_atomically(model, onnx_path)
         graph = prepare_graph(precision, onnx_path, calibration_data, output.parent)
-        trt = trt_session.load()
+        trt = session.load()
         runtime = cuda_device.load()
         gpu = cuda_device.select(runtime, device)
         console.print(
@@ -182,9 +177,9 @@ def convert(
             raise typer.Exit(1)
         passport = plan_writer.write(output, built, options, gpu, trt.__version__, precision.in_plan, graph, accuracy)
     except (
-        export_onnx.ExportError,
+        graph_export.ExportError,
         graph_precision.PrecisionError,
-        trt_session.TensorRTError,
+        session.TensorRTError,
         cuda_device.CudaError,
         engine_check.CheckError,
         OSError,

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from repository import MODEL_REPOSITORY
-from serve import ensure_onnx
-from server import Options, Ports, Server
+
+from nudenet_tools.server.prepare import ensure_onnx
+from nudenet_tools.server.process import Options, Ports, Server
+from nudenet_tools.server.repository import MODEL_REPOSITORY
 
 DATA = Path(__file__).parent / "data"
 

@@ -14,21 +14,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-import bench_chart
-import bench_report
-import repository
 import typer
-from bench_int8 import Int8Error
-from bench_process import PeerError
-from bench_rounds import QUICK, Bench, Part, Settings
-from perf_analyzer import PerfAnalyzerError
 from rich.console import Console
-from serve import ensure_onnx
-from server import ServerError
+
+from nudenet_tools import ROOT
+from nudenet_tools.bench import chart
+from nudenet_tools.bench import report as bench_report
+from nudenet_tools.bench.gpu import gpu
+from nudenet_tools.bench.int8 import Int8Error
+from nudenet_tools.bench.perf_analyzer import PerfAnalyzerError
+from nudenet_tools.bench.precisions import precisions
+from nudenet_tools.bench.process import PeerError
+from nudenet_tools.bench.rounds import QUICK, Bench, Part, Settings
+from nudenet_tools.bench.sizing import sizing
+from nudenet_tools.server.prepare import ensure_onnx
+from nudenet_tools.server.process import ServerError
+from nudenet_tools.server.repository import ConfigError
 
 app = typer.Typer(add_completion=False, help=__doc__)
 # Into a file or a pipe the tables keep their width.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+
+for command in (gpu, precisions, sizing):
+    app.command()(command)
 
 
 def _parts(text: str) -> list[Part]:
@@ -63,31 +71,29 @@ def run(
     try:
         ensure_onnx()
         report = Bench(settings, parts, say).run()
-    except (ServerError, PeerError, Int8Error, PerfAnalyzerError, repository.ConfigError) as error:
+    except (ServerError, PeerError, Int8Error, PerfAnalyzerError, ConfigError) as error:
         console.print(f"bench: {error}", style="red", markup=False)
         raise typer.Exit(1) from error
     report["seconds"] = time.monotonic() - begin
     whole = set(parts) == set(Part) and not quick
     name = bench_report.slug(report["machine"])
     # Only a whole run stands among the results; anything else would replace it by less.
-    path = output or (bench_report.RESULTS / f"{name}.json" if whole else repository.ROOT / "out" / f"{name}.json")
+    path = output or (bench_report.RESULTS / f"{name}.json" if whole else ROOT / "out" / f"{name}.json")
     bench_report.write(report, path)
     bench_report.show(report, console)
     console.print(f"written: {path}", soft_wrap=True)
     if Part.ensemble in parts:
-        bench_chart.draw(report, path.with_suffix(".svg"))
+        chart.draw(report, path.with_suffix(".svg"))
         console.print(f"written: {path.with_suffix('.svg')}", soft_wrap=True)
 
 
 @app.command()
 def readme(
     report: Annotated[Path, typer.Argument(help="JSON of a whole run.")],
-    gpu: Annotated[Path, typer.Option(help="JSON of tools/gpu_bench.py; left out where it is missing.")] = (
+    gpu: Annotated[Path, typer.Option(help="JSON of tools/bench.py gpu; left out where it is missing.")] = (
         bench_report.GPU_RESULT
     ),
-    file: Annotated[Path, typer.Option(help="Markdown file with bench and sizing markers.")] = (
-        repository.ROOT / "README.md"
-    ),
+    file: Annotated[Path, typer.Option(help="Markdown file with bench and sizing markers.")] = (ROOT / "README.md"),
 ) -> None:
     """Rewrite what stands between <!-- bench:begin --> and <!-- bench:end -->, and the same for sizing."""
     try:

@@ -19,18 +19,19 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Annotated
 
-import bulk_sources
 import pyarrow as pa
 import ray
 import typer
-from bulk_parts import Parts
-from bulk_worker import BULK_PRIORITY, Detector, EmbeddedDetector, ServerDetector, Worker
-from nudenet_client import Parameters
-from repository import ROOT
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from serve import ensure_onnx
-from server import ServerError
+
+from nudenet_client import Parameters
+from nudenet_tools import ROOT
+from nudenet_tools.bulk import sources
+from nudenet_tools.bulk.parts import Parts
+from nudenet_tools.bulk.worker import BULK_PRIORITY, Detector, EmbeddedDetector, ServerDetector, Worker
+from nudenet_tools.server.prepare import ensure_onnx
+from nudenet_tools.server.process import ServerError
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -43,16 +44,16 @@ OBJECT_STORE = 128 << 20  # bytes on this machine; only names travel
 SHORTEST_RATE = 5.0  # seconds; below it the rate says nothing
 SERVER_ACTOR_CPUS = 0.5  # waits for the server most of the time
 # What a cluster's workers do not need of this repository.
-EXCLUDES = [".git", ".venv", ".cache", "tests", "docs", "clients", "deploy", "out", "scratch"]
+EXCLUDES = [".git", ".venv", ".cache", "tests", "docs", "clients/node", "deploy", "out", "scratch"]
 
 
 class BulkError(RuntimeError):
     """The run cannot go on; the message says why."""
 
 
-def make_detector(urls: tuple[str, ...], parameters: Parameters, model: str) -> Detector:
+def make_detector(urls: tuple[str, ...], parameters: Parameters) -> Detector:
     """Called in each actor: clients and engines do not travel."""
-    return ServerDetector(urls, parameters, model) if urls else EmbeddedDetector(parameters)
+    return ServerDetector(urls, parameters) if urls else EmbeddedDetector(parameters)
 
 
 def pending(names: Iterable[str], done: set[str], part_size: int) -> list[pa.Table]:
@@ -70,7 +71,12 @@ def connect(address: str | None, cpus: int | None) -> None:
         start(num_cpus=cpus, object_store_memory=OBJECT_STORE, include_dashboard=False)
     else:
         start(
-            address, runtime_env={"working_dir": str(ROOT), "excludes": EXCLUDES, "env_vars": {"PYTHONPATH": "tools"}}
+            address,
+            runtime_env={
+                "working_dir": str(ROOT),
+                "excludes": EXCLUDES,
+                "env_vars": {"PYTHONPATH": "tools:clients/python"},
+            },
         )
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -78,7 +84,7 @@ def connect(address: str | None, cpus: int | None) -> None:
 
 
 def run(
-    tables: list[pa.Table], output: str, urls: tuple[str, ...], parameters: Parameters, actors: int, model: str
+    tables: list[pa.Table], output: str, urls: tuple[str, ...], parameters: Parameters, actors: int
 ) -> Iterator[tuple[int, int]]:
     """Work through `tables`; yields (pictures, bad ones) of each part when it is written.
 
@@ -87,7 +93,7 @@ def run(
 
     Ray keeps a bounded number of parts in flight, so a slow server or store slows the reading down.
     """
-    detector = functools.partial(make_detector, urls, parameters, model)
+    detector = functools.partial(make_detector, urls, parameters)
     parts = ray.data.from_arrow(tables).map_batches(
         Worker,
         fn_constructor_args=(output, detector),
@@ -112,9 +118,6 @@ def main(
     url: Annotated[
         list[str] | None, typer.Option(help="A server's gRPC host and port; default: embedded engine.")
     ] = None,
-    model: Annotated[
-        str, typer.Option(help="nudenet_bulk where the server has a bulk lane: live pictures then hardly notice.")
-    ] = "nudenet",
     column: Annotated[str, typer.Option(help="Column of a Parquet listing that holds the names.")] = "source",
     actors: Annotated[int, typer.Option(min=0, help="Processes; 0: two a server, or one a core.")] = 0,
     part_size: Annotated[
@@ -127,10 +130,10 @@ def main(
     urls, parameters = tuple(url or ()), Parameters(confidence_threshold, priority=BULK_PRIORITY)
     try:
         done = Parts(output).done()
-        tables = pending(bulk_sources.listing(source, column), done, part_size)
+        tables = pending(sources.listing(source, column), done, part_size)
         if tables and not urls and address is None:
             ensure_onnx()
-    except (bulk_sources.SourceError, ServerError, OSError, pa.ArrowException) as error:
+    except (sources.SourceError, ServerError, OSError, pa.ArrowException) as error:
         errors.print(f"bulk: {error}", style="red", markup=False, soft_wrap=True)
         raise typer.Exit(2) from error
     total = sum(len(table) for table in tables)
@@ -148,7 +151,7 @@ def main(
     try:
         with Progress(*columns, console=console) as progress:
             bar = progress.add_task("pictures", total=total)
-            for pictures, refused in run(tables, output, urls, parameters, workers, model):
+            for pictures, refused in run(tables, output, urls, parameters, workers):
                 bad += refused
                 finished.append((time.monotonic(), pictures))
                 progress.advance(bar, pictures)

@@ -12,7 +12,8 @@ import av
 import numpy as np
 import typer
 from PIL import Image
-from repository import ROOT
+
+from nudenet_tools import ROOT
 
 PICTURE = ROOT / "tests" / "data" / "astronaut_720p.jpg"
 _MARGIN = 1.15  # of the picture beyond the window, so that there is room to wander

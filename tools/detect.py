@@ -8,17 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
-import drawing
-import nudenet_client
-import options
-import picture_files
 import typer
-from nudenet_client import ClientError, Detections, Parameters
-from nudenet_client.pictures import upright_pixels
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+import nudenet_client
+from nudenet_client import ClientError, Detections, Parameters
+from nudenet_client.pictures import upright_pixels
+from nudenet_tools import options
+from nudenet_tools.pictures import drawing
+from nudenet_tools.pictures import files as picture_files
 
 SHOW_PROGRESS_FROM = 16  # pictures
 

@@ -13,17 +13,18 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
-import perf_analyzer
-import picture_files
-import repository
-import server
 import typer
-from nudenet_client import PictureError
 from rich.console import Console
-from serve import choose_config, ensure_onnx
 
-FRAME = repository.ROOT / "tests" / "data" / "astronaut_720p.jpg"
-# One request at a time shows the latency of a quiet server, 16 at once its ceiling: two full batches.
+from nudenet_client import PictureError
+from nudenet_tools import ROOT
+from nudenet_tools.bench import perf_analyzer
+from nudenet_tools.pictures import files as picture_files
+from nudenet_tools.server import process, repository
+from nudenet_tools.server.prepare import choose_config, ensure_onnx
+
+FRAME = ROOT / "tests" / "data" / "astronaut_720p.jpg"
+# One request at a time shows the latency of a quiet process, 16 at once its ceiling: two full batches.
 LOAD = ("--concurrency-range", "1:16:15")
 LOAD_OPTIONS = (
     "--concurrency-range",
@@ -103,10 +104,10 @@ def perf(
             return
         with contextlib.ExitStack() as stack:
             if not url:
-                name = config_name or choose_config(server.find_installation())
+                name = config_name or choose_config(process.find_installation())
                 if name:
                     ensure_onnx()
-                running = stack.enter_context(server.Server(server.Options(server.Ports.free(), name)))
+                running = stack.enter_context(process.Server(process.Options(process.Ports.free(), name)))
                 url = running.grpc_url if protocol is Protocol.grpc else running.http_url
                 console.print(f"started a server on {url}: {running.engine()}")
                 console.print(
@@ -119,7 +120,7 @@ def perf(
             command = with_defaults(context.args, url, protocol, input_file)
             console.print(f"pictures: {len(files)}; perf_analyzer {' '.join(command)}\n", markup=False)
             status = analyze(command)
-    except (OSError, perf_analyzer.PerfAnalyzerError, server.ServerError, repository.ConfigError) as error:
+    except (OSError, perf_analyzer.PerfAnalyzerError, process.ServerError, repository.ConfigError) as error:
         console.print(f"perf: {error}", style="red", markup=False)
         raise typer.Exit(1) from error
     raise typer.Exit(status)

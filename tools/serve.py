@@ -5,71 +5,38 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
-import check_plan
-import repository
 import rich.markup
-import security
-import server
-import supervisor
-import tuning
 import typer
 from rich.console import Console
 
-PLAN = repository.MODEL_REPOSITORY / "nudenet_trt" / "1" / "model.plan"
-ONNX = PLAN.with_suffix(".onnx")
+from container import supervisor
+from container.check_plan import PlanError
+from nudenet_tools.server import process, repository, security, tuning
+from nudenet_tools.server.prepare import choose_config, ensure_onnx
 
 Pem: TypeAlias = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="PEM file of the server.")]
 
 console = Console(stderr=True, highlight=False)
 
 
-def ensure_onnx() -> None:
-    """Export the ONNX file if it is not there.
-
-    Raises:
-        server.ServerError: the export failed.
-    """
-    if ONNX.is_file():
-        return
-    console.print("exporting the network from the nudenet package ...")
-    export = [sys.executable, str(repository.ROOT / "build" / "export_onnx.py")]
-    if subprocess.run(export, check=False).returncode != 0:
-        raise server.ServerError("the ONNX export failed; see the message above")
-
-
-def choose_config(installation: server.Installation, plan: Path = PLAN) -> str:
-    """ "" (the committed production setting) where a plan and a TensorRT backend are there, else ``cpu``.
-
-    Raises:
-        check_plan.PlanError: there is a plan, but not for this server or GPU.
-    """
-    if not installation.has_tensorrt or not plan.is_file():
-        return "cpu"
-    check_plan.check(plan, check_plan.library_version(), check_plan.gpu_capability())
-    return ""
-
-
 def _show(line: str) -> None:
     """Relay what a person must see: warnings and errors."""
-    if line[:1] in ("W", "E", "F") and not any(noise in line for noise in server.NO_GPU_NOISE):
+    if line[:1] in ("W", "E", "F") and not any(noise in line for noise in process.NO_GPU_NOISE):
         sys.stderr.write(line + "\n")
 
 
-def _introduce(running: server.Server) -> None:
+def _introduce(running: process.Server) -> None:
     """Say where the server is, once it is ready."""
     console.print(f"[bold]ready[/] after {running.seconds_to_ready:.1f} s: {running.engine()}")
     console.print(f"  HTTP     http://{running.http_url}")
     console.print(f"  gRPC     {running.grpc_url}")
     console.print(f"  metrics  {running.metrics_url}")
-    if running.options.tuning.bulk_lane:
-        console.print("  bulk     model nudenet_bulk, while nudenet has nothing to do")
     exposure = running.options.exposure
     if exposure:
         who = f"with a certificate signed by {exposure.client_ca}" if exposure.client_ca else "who can reach it"
@@ -79,7 +46,7 @@ def _introduce(running: server.Server) -> None:
         console.print("  HTTP and metrics stay on loopback, Triton has no TLS for them")
         console.print("development server: for production use NVIDIA's container, see SECURITY.md; Ctrl-C stops it")
     else:
-        console.print("development server, loopback only; Ctrl-C stops it")
+        console.print("development process, loopback only; Ctrl-C stops it")
 
 
 def _report(event: str) -> None:
@@ -97,9 +64,6 @@ def serve(
     decoder: Annotated[
         str, typer.Option(help="For cuda: cpu, or nvjpeg for the GPU's JPEG engine, which overlooks damaged files.")
     ] = "",
-    bulk_lane: Annotated[
-        bool, typer.Option(help="Serve nudenet_bulk, too: pictures that wait while nudenet has any (cpu).")
-    ] = False,
     http_port: Annotated[int, typer.Option(envvar="HTTP_PORT", min=1, max=65535)] = 8000,
     grpc_port: Annotated[int, typer.Option(envvar="GRPC_PORT", min=1, max=65535)] = 8001,
     metrics_port: Annotated[int, typer.Option(envvar="METRICS_PORT", min=1, max=65535)] = 8002,
@@ -122,19 +86,19 @@ def serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     try:
-        name = config_name or choose_config(server.find_installation())
+        name = config_name or choose_config(process.find_installation())
         if name:
             ensure_onnx()
-        options = server.Options(
-            ports=server.Ports(http_port, grpc_port, metrics_port),
+        options = process.Options(
+            ports=process.Ports(http_port, grpc_port, metrics_port),
             config_name=name,
-            tuning=tuning.for_config(name, precision, decoder, bulk_lane),
+            tuning=tuning.for_config(name, precision, decoder),
             admin_key=os.environ.get("NUDENET_ADMIN_KEY") or security.new_key(),
             exposure=security.Exposure(expose, tls_cert, tls_key, tls_ca) if expose and tls_cert and tls_key else None,
             on_log=(lambda line: print(line, file=sys.stderr)) if verbose else _show,
         )
         supervisor.Supervisor(options, _report).run(stopped, _introduce)
-    except (server.ServerError, repository.ConfigError, check_plan.PlanError) as error:
+    except (process.ServerError, repository.ConfigError, PlanError) as error:
         console.print(f"[red]serve:[/] {error}", markup=True)
         raise typer.Exit(1) from error
 

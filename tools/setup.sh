@@ -42,11 +42,12 @@ if [ "$venv" = --test-tools ]; then
 fi
 
 "$python" -c 'import ensurepip, venv' 2>/dev/null || need_package "python$version-venv" "to create $venv"
-"$python" tools/libpython.py >/dev/null || need_package "libpython$version" "Triton's Python backend embeds libpython$version.so.1.0"
-"$python" tools/libpython.py >/dev/null || fail "libpython$version.so.1.0 still not found"
+"$python" tools/nudenet_tools/server/libpython.py >/dev/null || need_package "libpython$version" "Triton's Python backend embeds libpython$version.so.1.0"
+"$python" tools/nudenet_tools/server/libpython.py >/dev/null || fail "libpython$version.so.1.0 still not found"
 
 [ -x "$venv/bin/python" ] && [ "$("$venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')" = "$version" ] ||
   "$python" -m venv --clear "$venv"
 echo "setup: installing the pinned requirements into $venv (Python $version)"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-  -r requirements.txt -r requirements-dev.txt -r requirements-ui.txt -c constraints.txt
+  -r requirements.txt -r requirements/dev.txt -r requirements/ui.txt -c requirements/constraints.txt
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --editable clients/python

@@ -10,14 +10,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
-import drawing
-import nudenet_client
-import options
 import typer
 from rich.console import Console
 from rich.live import Live
-from streams import outputs, source, table
-from streams.runner import Consumer, Stream
+
+import nudenet_client
+from nudenet_tools import options
+from nudenet_tools.pictures import drawing
+from nudenet_tools.streams import outputs, source, table
+from nudenet_tools.streams.runner import Consumer, Stream
 
 REFRESHES = 4  # a second
 

@@ -18,19 +18,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
-import bench_machine
-import bench_pictures
-import repository
-import tuning
 import typer
-from bench_load import LoadBench
-from bench_verdicts import number
-from perf_analyzer import PerfAnalyzerError
-from repository import ConfigError, Tuning
 from rich.console import Console
 from rich.table import Table
-from serve import choose_config, ensure_onnx
-from server import Options, Ports, Server, ServerError, find_installation
+
+from nudenet_tools.bench import frames, machine
+from nudenet_tools.bench.load import LoadBench
+from nudenet_tools.bench.perf_analyzer import PerfAnalyzerError
+from nudenet_tools.bench.promises import number
+from nudenet_tools.server import repository, tuning
+from nudenet_tools.server.prepare import choose_config, ensure_onnx
+from nudenet_tools.server.process import Options, Ports, Server, ServerError, find_installation
+from nudenet_tools.server.repository import ConfigError, Tuning
 
 FINALISTS = 3
 FINAL_ROUNDS = 2  # more measurements of each finalist: one short window picks the luckiest of many
@@ -214,7 +213,7 @@ def main(
         if base_name and models == repository.MODEL_REPOSITORY:
             ensure_onnx()
         base, now = tuning.for_config(base_name), current(base_name, models)
-        files = bench_pictures.frames("720p")
+        files = frames.frames("720p")
         options = Options(config_name=base_name, model_repository=models)
 
         def run(candidate: Candidate) -> Result:
@@ -237,10 +236,10 @@ def main(
         if not final[best].in_budget:
             console.print(f"nothing keeps p99 within {budget_ms:g} ms: fewer requests in flight, or a faster machine")
             raise typer.Exit(1)
-        machine = bench_machine.describe()
+        described = machine.describe()
         result = final[best]
         header = (
-            f"Measured {machine['date']} by tools/tune.py, {machine['cpu']}, {machine['cores']} cores: "
+            f"Measured {described['date']} by tools/tune.py, {described['cpu']}, {described['cores']} cores: "
             f"{number(result.throughput)} pictures/s, p99 {number(result.p99)} ms (budget {budget_ms:g}) "
             f"with {result.concurrency} in flight."
         )

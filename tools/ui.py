@@ -13,12 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
-import repository
-import server
-import server_status
 import typer
 from rich.console import Console
-from serve import choose_config, ensure_onnx
+
+from nudenet_tools.server import process, repository, status
+from nudenet_tools.server.prepare import choose_config, ensure_onnx
 
 # Gradio and the libraries it brings send nothing anywhere; read when they are imported.
 QUIET = {
@@ -36,15 +35,15 @@ def find_server(url: str, http_url: str) -> Iterator[tuple[str, str]]:
     """The server to ask, as HOST:PORT of gRPC and of HTTP: the one that answers at `http_url`, else a new one.
 
     Raises:
-        server.ServerError: a new one does not start.
+        process.ServerError: a new one does not start.
     """
     try:
-        server_status.read_statistics(http_url)
-    except server_status.StatusError:
-        name = choose_config(server.find_installation())
+        status.read_statistics(http_url)
+    except status.StatusError:
+        name = choose_config(process.find_installation())
         if name:
             ensure_onnx()
-        with server.Server(server.Options(server.Ports.free(), name)) as running:
+        with process.Server(process.Options(process.Ports.free(), name)) as running:
             console.print(f"no server at {http_url}: started one, {running.engine()}")
             yield running.grpc_url, running.http_url
     else:
@@ -56,7 +55,7 @@ def _check_port(port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((server.LOOPBACK, port))
+            probe.bind((process.LOOPBACK, port))
         except OSError as error:
             raise OSError(f"port {port} cannot be used ({error.strerror}): choose another one with --port") from error
 
@@ -81,16 +80,18 @@ def ui(
         os.environ.update(QUIET, GRADIO_TEMP_DIR=folder)
         os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1", "localhost"]))
         try:
-            port = port or server.Ports.free().http
+            port = port or process.Ports.free().http
             _check_port(port)
             if not given:
                 url, http_url = stack.enter_context(find_server(url, http_url))
-            import ui_page  # seconds of imports, which need the environment above
-            import ui_views
+            from nudenet_tools.ui import (
+                page,  # seconds of imports, which need the environment above
+                views,
+            )
 
-            viewer = stack.enter_context(contextlib.closing(ui_views.Viewer(url, http_url, Path(folder))))
-            address = stack.enter_context(ui_page.serving(ui_page.build(viewer, http_url), port))
-        except (OSError, server.ServerError, repository.ConfigError) as error:
+            viewer = stack.enter_context(contextlib.closing(views.Viewer(url, http_url, Path(folder))))
+            address = stack.enter_context(page.serving(page.build(viewer, http_url), port))
+        except (OSError, process.ServerError, repository.ConfigError) as error:
             console.print(f"ui: {error}", style="red", markup=False)
             raise typer.Exit(1) from error
         console.print(f"[bold]{address}[/]  asks the server at {url}; Ctrl-C stops it")

@@ -42,8 +42,7 @@ export class Client {
 
   /**
    * @param {string} [url] host and port
-   * @param {import('./triton.js').ConnectionOptions & {model?: string}} [options] model: `nudenet`, or `nudenet_bulk`
-   *   where the server has a bulk lane
+   * @param {import('./triton.js').ConnectionOptions & {model?: string}} [options] model: the ensemble's name
    */
   constructor(url = '127.0.0.1:8001', { model = 'nudenet', ...options } = {}) {
     this.#connection = new Connection(url, options);

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 
-import accuracy
-import accuracy_report as report
 import numpy as np
 import pytest
 import typer
-from engines import OnnxRuntime, has_bf16
-from matching import Agreement
 from typer.testing import CliRunner
-from variants import variants
+
+import accuracy
+from nudenet_build.evaluation import report as report
+from nudenet_build.evaluation.engines import OnnxRuntime, has_bf16
+from nudenet_build.evaluation.matching import Agreement
+from nudenet_build.evaluation.variants import variants
 
 
 @pytest.fixture(scope="module")

@@ -9,16 +9,18 @@ import tempfile
 from pathlib import Path
 from typing import Annotated
 
-import hostile
 import typer
-from chaos import faults, fuzz, overload
-from chaos.soak import soak
-from nudenet_client import Client, PictureError
-from repository import ROOT, Tuning
 from rich.console import Console
 from rich.table import Table
-from serve import ensure_onnx
-from server import Options, Ports, Server
+
+from chaos import faults, fuzz, overload
+from chaos.soak import soak
+from helpers import hostile
+from nudenet_client import Client, PictureError
+from nudenet_tools import ROOT
+from nudenet_tools.server.prepare import ensure_onnx
+from nudenet_tools.server.process import Options, Ports, Server
+from nudenet_tools.server.repository import Tuning
 
 console = Console()
 
@@ -53,7 +55,7 @@ def mutants(server: Server, count: int, seed: int) -> list[tuple[str, str]]:
 
 def coverage_guided(seconds: int, seed: int) -> list[tuple[str, str]]:
     if importlib.util.find_spec("atheris") is None:
-        return [("jpeg.py with atheris", "not installed: needs Python 3.11 or later and requirements-chaos.txt")]
+        return [("jpeg.py with atheris", "not installed: needs Python 3.11 or later and requirements/chaos.txt")]
     script = Path(__file__).with_name("fuzz_jpeg.py")
     (ROOT / "out").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as corpus:

@@ -13,11 +13,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import psutil
+
 from chaos.fuzz import neighbours
-from healthcheck import Canary, CanaryError
+from container.healthcheck import Canary, CanaryError
+from container.supervisor import Supervisor, Watch
 from nudenet_client import Client
-from server import SHM, Options, Ports, Server
-from supervisor import Supervisor, Watch
+from nudenet_tools.server.process import SHM, Options, Ports, Server
 
 # what, signal: SIGSTOP is a hang, only the canary sees it
 FAULTS = [

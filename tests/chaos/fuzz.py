@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import hostile
 import numpy as np
 import psutil
 import tritonclient.grpc as grpc
 from PIL import Image
+
+from helpers import hostile
 
 ASTRONAUT = Path(__file__).parent.parent / "data" / "astronaut_720p.jpg"
 IN_FLIGHT = 16

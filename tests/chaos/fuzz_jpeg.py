@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Coverage-guided fuzzing of `jpeg.py` with atheris (libFuzzer). Needs requirements-chaos.txt.
+"""Coverage-guided fuzzing of `jpeg.py` with atheris (libFuzzer). Needs requirements/chaos.txt.
 
     python tests/chaos/fuzz_jpeg.py -max_total_time=60 CORPUS
 
@@ -14,11 +14,10 @@ from pathlib import Path
 import atheris
 
 TESTS = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(TESTS), str(TESTS.parent / "model_repository" / "nudenet_preprocess" / "1")]
+sys.path[:0] = [str(TESTS), str(TESTS.parent / "model_repository" / "nudenet" / "1")]
 
-with atheris.instrument_imports(include=["jpeg", "letterbox"]):
-    import jpeg
-    import letterbox
+with atheris.instrument_imports(include=["nudenet_steps"]):
+    from nudenet_steps.preprocess import jpeg, letterbox
 
 import numpy as np  # noqa: E402
 

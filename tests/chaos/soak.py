@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import psutil
+
 from chaos.fuzz import resident
 from chaos.overload import SATURATING, Stream, finish, load, start
-from server import SHM, Server
+from nudenet_tools.server.process import SHM, Server
 
 SHARE = 0.8  # of the capacity
 

@@ -7,15 +7,16 @@ import json
 import queue
 import threading
 
-import hostile
 import numpy as np
 import pytest
 import tritonclient.grpc as grpc
 import tritonclient.http as http_client
-from conftest import DATA, models_with_reader
-from repository import Tuning
-from server import Options, Ports, Server
 from tritonclient.utils import InferenceServerException
+
+from conftest import DATA, models_with_reader
+from helpers import hostile
+from nudenet_tools.server.process import Options, Ports, Server
+from nudenet_tools.server.repository import Tuning
 
 GOOD = (DATA / "astronaut_720p.jpg").read_bytes()
 BAD = hostile.bad_pictures(GOOD)

@@ -9,12 +9,12 @@ import sys
 import uuid
 from pathlib import Path
 
-import bench_int8
-import bench_pictures
 import psutil
 import pytest
-import repository
-from repository import ROOT
+
+from nudenet_tools import ROOT
+from nudenet_tools.bench import frames, int8
+from nudenet_tools.server import repository
 
 
 def run(output: Path, parts: str) -> tuple[dict, str]:
@@ -77,11 +77,11 @@ def test_an_int8_graph_for_the_run_leaves_the_repository_alone(tmp_path, monkeyp
     (own / "model.onnx").symlink_to(repository.MODEL_REPOSITORY / "nudenet_trt" / "1" / "model.onnx")
     monkeypatch.setattr(repository, "MODEL_REPOSITORY", tmp_path / "own")
     (tmp_path / "scratch").mkdir()
-    models, origin = bench_int8.prepare(tmp_path / "scratch", bench_pictures.frames("360p"))
+    models, origin = int8.prepare(tmp_path / "scratch", frames.frames("360p"))
     assert "good for speed" in origin
     assert [path.name for path in own.iterdir()] == ["model.onnx"]
     made = (models / "nudenet_trt" / "1" / "model.int8.onnx").read_bytes()
     assert b"QuantizeLinear" in made
     # The user's own graph is taken as it is.
     (own / "model.int8.onnx").write_bytes(made)
-    assert bench_int8.prepare(tmp_path / "not needed", []) == (tmp_path / "own", "the user's calibration")
+    assert int8.prepare(tmp_path / "not needed", []) == (tmp_path / "own", "the user's calibration")

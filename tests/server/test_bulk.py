@@ -15,8 +15,9 @@ import psutil
 import pyarrow.dataset
 import pytest
 import simplejpeg
-from bulk_parts import SCHEMA
-from server import Options, Ports, Server
+
+from nudenet_tools.bulk.parts import SCHEMA
+from nudenet_tools.server.process import Options, Ports, Server
 
 BULK = Path(__file__).parents[2] / "tools" / "bulk.py"
 PICTURES = 2000

@@ -4,11 +4,12 @@ import asyncio
 
 import numpy as np
 import pytest
+from PIL import Image
+
+from helpers.scripted_triton import certificate
 from nudenet_client import AsyncClient, Client, Parameters, PictureError, RequestRefused, ServerUnavailable, Tls
 from nudenet_client.pictures import upright_pixels
-from PIL import Image
-from scripted_triton import certificate
-from server import Options, Ports, Server
+from nudenet_tools.server.process import Options, Ports, Server
 
 
 @pytest.fixture(params=["grpc", "http"])

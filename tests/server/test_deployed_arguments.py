@@ -8,15 +8,15 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import manifests
 import numpy as np
-import otlp
 import pytest
-import security
 import tritonclient.grpc as grpcclient
 import tritonclient.http as httpclient
-from server import Options, Ports, Server, find_installation
 from tritonclient.utils import InferenceServerException
+
+from helpers import manifests, otlp
+from nudenet_tools.server import security
+from nudenet_tools.server.process import Options, Ports, Server, find_installation
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 ADMIN_KEY = "only-for-this-test"

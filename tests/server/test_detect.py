@@ -6,13 +6,14 @@ import shutil
 import subprocess
 import sys
 
-import detect
 import numpy as np
 import pytest
-from nudenet_client import Client
 from PIL import Image
-from repository import ROOT
 from typer.testing import CliRunner
+
+import detect
+from nudenet_client import Client
+from nudenet_tools import ROOT
 
 ORIENTATION, CAMERA_MAKER = 0x0112, 0x010F
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import collect_calibration_data
 import numpy as np
-import precision
 import tritonclient.grpc as grpc
-import tuning
 import typer
-from repository import MODEL_REPOSITORY
-from server import Options, Ports, Server
 from typer.testing import CliRunner
-from variants import variants
+
+import collect_calibration_data
+from nudenet_build.evaluation.variants import variants
+from nudenet_build.graph import precision
+from nudenet_tools.server import tuning
+from nudenet_tools.server.process import Options, Ports, Server
+from nudenet_tools.server.repository import MODEL_REPOSITORY
 
 
 def run(command, *arguments: object) -> str:

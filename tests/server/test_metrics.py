@@ -6,12 +6,13 @@ import re
 import time
 import urllib.request
 
-import hostile
 import numpy as np
 import pytest
 import tritonclient.grpc as grpc
-from repository import Tuning
-from server import Options, Ports, Server
+
+from helpers import hostile
+from nudenet_tools.server.process import Options, Ports, Server
+from nudenet_tools.server.repository import Tuning
 
 
 def ask(client, *pictures: bytes):
@@ -59,4 +60,4 @@ def test_pictures_are_counted_by_what_became_of_them(onnx_path, astronaut):
     assert seen['nudenet_rejected_total{reason="truncated"}'] == 12
     assert seen['nudenet_rejected_total{reason="empty"}'] > 0
     assert seen['nudenet_detections_total{class="FACE_FEMALE"}'] == 12
-    assert seen['nudenet_in_flight{lane="live"}'] == 0  # what was refused or answered is under way no more
+    assert seen["nudenet_in_flight"] == 0  # what was refused or answered is under way no more

@@ -1,4 +1,4 @@
-"""tools/models.py against the real server: what a person and a program are told."""
+"""tools/status.py against the real server: what a person and a program are told."""
 
 import http.server
 import json
@@ -9,12 +9,14 @@ import threading
 import time
 import urllib.request
 
-import models
 import pytest
-from nudenet_client import Client, ClientError, Parameters, PictureError
-from repository import MODELS, ROOT
-from server_status import read_metrics, read_statistics
 from typer.testing import CliRunner
+
+import status
+from nudenet_client import Client, ClientError, Parameters, PictureError
+from nudenet_tools import ROOT
+from nudenet_tools.server.repository import MODELS
+from nudenet_tools.server.status import read_metrics, read_statistics
 
 
 @pytest.fixture
@@ -22,7 +24,7 @@ def run(server, monkeypatch):
     """Runs models.py status with arguments; ports come from the environment, as with `make serve`."""
     monkeypatch.setenv("HTTP_PORT", str(server.ports.http))
     monkeypatch.setenv("METRICS_PORT", str(server.ports.metrics))
-    return lambda *arguments: CliRunner().invoke(models.app, ["status", *arguments])
+    return lambda *arguments: CliRunner().invoke(status.app, ["status", *arguments])
 
 
 def by_name(result):

@@ -21,8 +21,9 @@ import numpy as np
 import pytest
 import tritonclient.grpc as grpcclient
 import yaml
-from server import Server
 from tritonclient.utils import InferenceServerException
+
+from nudenet_tools.server.process import Server
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"

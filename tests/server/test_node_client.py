@@ -8,11 +8,12 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import DATA
 from PIL import Image, ImageEnhance, ImageOps
-from repository import ROOT
-from scripted_triton import certificate
 from tritonclient import grpc as triton_grpc
+
+from conftest import DATA
+from helpers.scripted_triton import certificate
+from nudenet_tools import ROOT
 
 NODE = ROOT / "clients" / "node"
 PICTURE = DATA / "astronaut_720p.jpg"

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from repository import ROOT
-from server_status import read_statistics
+
+from nudenet_tools import ROOT
+from nudenet_tools.server.status import read_statistics
 
 # The shortest runs that perf_analyzer calls a measurement.
 SHORT = ("--measurement-mode", "count_windows", "--measurement-request-count", "5", "--stability-percentage", "999")

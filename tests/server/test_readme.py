@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from repository import ROOT
+
+from nudenet_tools import ROOT
 
 DOCUMENT = ROOT / "README.md"
 SECTIONS = ("Send one picture", "A folder", "A stream", "From Python", "From Node.js", "From curl", "Ask the server")

@@ -16,10 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import repository
 import tritonclient.grpc as grpcclient
+
 from nudenet_client import Client
-from server import Options, Ports, Server
+from nudenet_tools.server import repository
+from nudenet_tools.server.process import Options, Ports, Server
 
 CONF = Path(__file__).parents[2] / "deploy" / "nginx" / "nginx.conf"
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")

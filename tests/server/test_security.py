@@ -13,14 +13,15 @@ from pathlib import Path
 import psutil
 import pytest
 import tritonclient.grpc as grpc
-from chaos.faults import supervised
-from healthcheck import Canary, CanaryError, HttpCanary
-from repository import ROOT
-from security import KEY_HEADER, Exposure
-from server import LOOPBACK, Options, Ports, Server
-from supervisor import Watch
-from tls_files import Authority
 from tritonclient.utils import InferenceServerException
+
+from chaos.faults import supervised
+from container.healthcheck import Canary, CanaryError, HttpCanary
+from container.supervisor import Watch
+from helpers.tls_files import Authority
+from nudenet_tools import ROOT
+from nudenet_tools.server.process import LOOPBACK, Options, Ports, Server
+from nudenet_tools.server.security import KEY_HEADER, Exposure
 
 SERVE = [sys.executable, str(ROOT / "tools" / "serve.py")]
 

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from check_plan import PlanError
-from repository import ROOT
-from serve import choose_config
-from server import NO_GPU_NOISE, SHM, Installation, Options, Ports, Server, ServerError
+
+from container.check_plan import PlanError
+from nudenet_tools import ROOT
+from nudenet_tools.server.prepare import choose_config
+from nudenet_tools.server.process import NO_GPU_NOISE, SHM, Installation, Options, Ports, Server, ServerError
 
 SERVE = [sys.executable, str(ROOT / "tools" / "serve.py")]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chaos.soak import soak
-from server import Options, Ports, Server
+from nudenet_tools.server.process import Options, Ports, Server
 
 
 def test_a_steady_load_leaves_nothing_behind(onnx_path):

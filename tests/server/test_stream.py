@@ -7,11 +7,12 @@ import subprocess
 import sys
 
 import av
-import clips
 import numpy as np
 import pytest
+
+import clips
 from nudenet_client import Client
-from repository import ROOT
+from nudenet_tools import ROOT
 
 
 @pytest.fixture(scope="module")

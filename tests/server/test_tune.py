@@ -5,11 +5,12 @@ from __future__ import annotations
 import shutil
 
 import pytest
-import repository
-import tune
 import typer
-from server import Options, Ports, Server, get_json
 from typer.testing import CliRunner
+
+import tune
+from nudenet_tools.server import repository
+from nudenet_tools.server.process import Options, Ports, Server, get_json
 
 app = typer.Typer()
 app.command()(tune.main)

@@ -11,15 +11,16 @@ import sys
 import urllib.error
 import urllib.request
 
-import clips
 import numpy as np
 import psutil
 import pytest
-from nudenet_client import Client
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
-from repository import ROOT
-from ui_views import Settings, Viewer
+
+import clips
+from nudenet_client import Client
+from nudenet_tools import ROOT
+from nudenet_tools.ui.views import Settings, Viewer
 
 SCREENSHOT = ROOT / "out" / "ui.png"  # docs/ui.png is a copy of it
 FACE = (slice(180, 380), slice(450, 670))  # rows and columns inside the face on the bundled picture

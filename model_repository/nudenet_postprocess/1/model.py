@@ -2,16 +2,26 @@
 
 import gc
 import json
+import sys
 from pathlib import Path
 
 import cv2
-import lane
-import nms
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from counters import Counters
-from gate import Gate
-from vitals import Vitals
+
+# Triton puts only this folder on the path; the code of all steps is the neighbour's.
+STEPS = Path(__file__).resolve().parents[2] / "nudenet" / "1"
+if not (STEPS / "nudenet_steps").is_dir():
+    raise ImportError(
+        f"{STEPS / 'nudenet_steps'} is missing: serve the whole model repository from a disk. Triton copies models out "
+        "of s3://, gs:// and as:// one at a time: copy the repository to a disk first"
+    )
+sys.path.append(str(STEPS))
+
+from nudenet_steps.postprocess import nms
+from nudenet_steps.serving.backpressure import Backpressure
+from nudenet_steps.serving.heartbeat import Heartbeat
+from nudenet_steps.serving.metrics import Counters
 
 FAILED = -1  # num_detections of a picture that preprocessing refused
 METRICS = {"nudenet_detections_total": ("Detections answered", "class")}
@@ -28,21 +38,20 @@ class TritonPythonModel:
         self.names = np.array([label.encode() for label in self.labels], np.object_)
         self.defaults = nms.Settings()
         self.counters = Counters(pb_utils, METRICS)
-        traffic = lane.join(config, pb_utils)
-        self.gate = Gate(pb_utils, lane=traffic)
-        self.vitals = Vitals(args["model_instance_name"], traffic)
+        self.backpressure = Backpressure(pb_utils)
+        self.heartbeat = Heartbeat(args["model_instance_name"])
         gc.collect()
         gc.freeze()
 
     def finalize(self):
-        self.vitals.close()
+        self.heartbeat.close()
 
     def execute(self, requests):
-        with self.vitals:
+        with self.heartbeat:
             pictures = sum(pb_utils.get_input_tensor_by_name(one, "geometry").shape()[0] for one in requests)
-            self.gate.take(pictures)
+            self.backpressure.take(pictures)
             responses = [self._respond(request) for request in requests]
-            self.gate.leave(pictures)
+            self.backpressure.leave(pictures)
             self.counters.flush()
         return responses
 

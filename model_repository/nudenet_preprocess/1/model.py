@@ -2,19 +2,30 @@
 
 import gc
 import json
+import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from reprlib import repr as quoted  # shortened: gRPC drops errors of more than 8 kB
 
 import cv2
-import decoder
-import jpeg
-import lane
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from counters import Counters
-from gate import Gate
-from vitals import Vitals
+
+# Triton puts only this folder on the path; the code of all steps is the neighbour's.
+STEPS = Path(__file__).resolve().parents[2] / "nudenet" / "1"
+if not (STEPS / "nudenet_steps").is_dir():
+    raise ImportError(
+        f"{STEPS / 'nudenet_steps'} is missing: serve the whole model repository from a disk. Triton copies models out "
+        "of s3://, gs:// and as:// one at a time: copy the repository to a disk first"
+    )
+sys.path.append(str(STEPS))
+
+from nudenet_steps.preprocess import cpu_decoder, jpeg
+from nudenet_steps.serving import parameters
+from nudenet_steps.serving.backpressure import Backpressure
+from nudenet_steps.serving.heartbeat import Heartbeat
+from nudenet_steps.serving.metrics import Counters
 
 ON_ERROR = ("fail", "report")
 METRICS = {
@@ -31,7 +42,7 @@ class Batch:
 
     report: bool  # on_error=report
     tensor: np.ndarray
-    pictures: dict[int, decoder.Picture]
+    pictures: dict[int, cpu_decoder.Picture]
     errors: dict[int, jpeg.JpegError]
 
 
@@ -41,55 +52,52 @@ class TritonPythonModel:
     def initialize(self, args):
         cv2.setNumThreads(1)  # instances are the parallelism; OpenCV ignores OMP_NUM_THREADS
         config = json.loads(args["model_config"])
-        traffic = lane.join(config, pb_utils)
         _, height, width = pb_utils.get_output_config_by_name(config, "input")["dims"]
-        value = {key: entry["string_value"] for key, entry in config["parameters"].items()}
-        self.limits = jpeg.Limits(
-            int(value["max_bytes"]), int(value["max_pixels"]), int(value["max_scans"]), int(value["max_scan_work"])
-        )
-        strict = value["strict"] == "true"
-        if value.get("decoder", "cpu") == "nvjpeg":
+        value = parameters.parse(config, parameters.PREPROCESS)
+        self.limits = jpeg.Limits(value["max_bytes"], value["max_pixels"], value["max_scans"], value["max_scan_work"])
+        strict = value["strict"]
+        if value["decoder"] == "nvjpeg":
             if strict:
                 raise ValueError(
                     "the GPU's decoder does not report damage inside a file: set strict to false to accept that, "
                     "or decoder to cpu"
                 )
-            from nvjpeg import GpuDecoder, is_shared
+            from nudenet_steps.preprocess.gpu_decoder import GpuDecoder, is_shared
 
             device = int(args["model_instance_device_id"])
             # In turns, processes wait for each other when a tensor goes from one to the other on the GPU.
             self.decoder = GpuDecoder(height, width, strict, config["max_batch_size"], device, is_shared(device))
         else:
-            self.decoder = decoder.CpuDecoder(height, width, strict, config["max_batch_size"])
+            self.decoder = cpu_decoder.CpuDecoder(height, width, strict, config["max_batch_size"])
         self.counters = Counters(pb_utils, METRICS)
-        self.gate = Gate(pb_utils, int(value.get("max_in_flight", 0)), traffic)
-        self.vitals = Vitals(args["model_instance_name"], traffic)
+        self.backpressure = Backpressure(pb_utils, value["max_in_flight"])
+        self.heartbeat = Heartbeat(args["model_instance_name"])
         gc.collect()
         gc.freeze()  # what is alive now stays: no collection needs to look at it again
 
     def finalize(self):
-        self.vitals.close()
+        self.heartbeat.close()
 
     def execute(self, requests):
-        with self.vitals:
+        with self.heartbeat:
             responses = self._answer(requests)
-            if not self.gate.limit:
+            if not self.backpressure.limit:
                 return responses
             for request, response in zip(requests, responses, strict=True):
                 request.get_response_sender().send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-        self.gate.wait()  # with empty hands: what matters most by then is taken next
+        self.backpressure.wait()  # with empty hands: what matters most by then is taken next
         return None
 
     def _answer(self, requests):
         # Headers of all requests first, then one call for all pictures: a GPU decodes a batch as fast as one.
         prepared = [self._guarded(self._prepare, request) for request in requests]
         batches = [batch for batch in prepared if isinstance(batch, Batch)]
-        self.gate.enter(sum(len(batch.tensor) for batch in batches))
+        self.backpressure.enter(sum(len(batch.tensor) for batch in batches))
         self._decode([picture for batch in batches for picture in batch.pictures.values()])
         responses = [self._guarded(self._respond, batch) if isinstance(batch, Batch) else batch for batch in prepared]
         for batch, response in zip(prepared, responses, strict=True):
             if isinstance(batch, Batch):
-                let_go = self.gate.leave if response.has_error() else self.gate.hand_over
+                let_go = self.backpressure.leave if response.has_error() else self.backpressure.hand_over
                 let_go(len(batch.tensor))
         self.counters.flush()
         return responses
@@ -113,7 +121,7 @@ class TritonPythonModel:
         batch = Batch(report, self.decoder.allocate(len(files)), {}, {})
         for i, data in enumerate(files[:, 0]):
             try:
-                batch.pictures[i] = decoder.read(data, batch.tensor[i], self.limits)
+                batch.pictures[i] = cpu_decoder.read(data, batch.tensor[i], self.limits)
             except jpeg.JpegError as error:
                 batch.errors[i] = error
         return batch

@@ -1,16 +1,25 @@
 """Triton glue of the stand-in engines that configs/cpu.pbtxt and configs/cuda.pbtxt name."""
 
 import gc
-import importlib
 import json
+import sys
 from pathlib import Path
 
-import lane
 import triton_python_backend_utils as pb_utils
-from tally import Tally
-from vitals import Vitals
 
-ENGINES = {"openvino": ("engine", "OpenVinoEngine"), "cuda": ("cuda_engine", "CudaEngine")}
+# Triton puts only this folder on the path; the code of all steps is the neighbour's.
+STEPS = Path(__file__).resolve().parents[2] / "nudenet" / "1"
+if not (STEPS / "nudenet_steps").is_dir():
+    raise ImportError(
+        f"{STEPS / 'nudenet_steps'} is missing: serve the whole model repository from a disk. Triton copies models out "
+        "of s3://, gs:// and as:// one at a time: copy the repository to a disk first"
+    )
+sys.path.append(str(STEPS))
+
+from nudenet_steps.engines import engine_class
+from nudenet_steps.serving import parameters
+from nudenet_steps.serving.heartbeat import Heartbeat
+from nudenet_steps.serving.process_counts import ProcessCounts
 
 
 class TritonPythonModel:
@@ -18,24 +27,22 @@ class TritonPythonModel:
 
     def initialize(self, args):
         config = json.loads(args["model_config"])
-        traffic = lane.join(config, pb_utils)
-        value = {key: entry["string_value"] for key, entry in config["parameters"].items()}
+        value = parameters.parse(config, parameters.TRT)
         folder = Path(args["model_repository"]) / args["model_version"]
-        module, name = ENGINES[value["engine"]]
-        engine = getattr(importlib.import_module(module), name)  # an engine's libraries are needed only where it runs
-        self.engine = engine(folder, config["max_batch_size"], value["precision"], int(value["threads"]))
+        engine = engine_class(value["engine"])  # its libraries are needed only where it runs
+        self.engine = engine(folder, config["max_batch_size"], value["precision"], value["threads"])
         pb_utils.Logger.log_info(f"nudenet_trt: {self.engine.name}, {self.engine.precision}")
-        self.pictures = Tally("detectors", traffic)  # in each one's hands; the gate looks at them, too
-        self.vitals = Vitals(args["model_instance_name"], traffic)
+        self.pictures = ProcessCounts("detectors")  # in each one's hands; back-pressure looks at them, too
+        self.heartbeat = Heartbeat(args["model_instance_name"])
         gc.collect()
         gc.freeze()
 
     def finalize(self):
-        self.vitals.close()
+        self.heartbeat.close()
         self.pictures.close()
 
     def execute(self, requests):
-        with self.vitals:
+        with self.heartbeat:
             parts = [self.engine.take(pb_utils.get_input_tensor_by_name(request, "input")) for request in requests]
             count = sum(len(part) for part in parts)
             self.pictures.add(count)

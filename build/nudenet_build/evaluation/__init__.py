@@ -1,0 +1,1 @@
+"""How engines and precisions are compared."""

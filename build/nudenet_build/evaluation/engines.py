@@ -1,0 +1,36 @@
+"""Engines to compare: functions from FP32 [n,3,H,W] to candidates FP32 [n,N,6]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from nudenet_steps.engines.onnxruntime_cpu import OnnxRuntimeEngine
+from nudenet_steps.engines.openvino import OpenVinoEngine
+
+Engine = Callable[[np.ndarray], np.ndarray]
+
+
+class OnnxRuntime:
+    """A graph on ONNX Runtime's CPU provider, the reference for all others."""
+
+    def __init__(self, model: Path | bytes) -> None:
+        self._engine = OnnxRuntimeEngine.from_graph(model)
+        self.shape = self._engine.shape  # (3, height, width) of the input
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        """Candidates FP32 [n,N,6] of FP32 [n,3,H,W]."""
+        return self._engine.infer([batch])
+
+
+def openvino_engine(model: Path, precision: str) -> Engine:
+    """The CPU engine that serves, one picture at a time (each batch size costs a compilation).
+
+    Args:
+        model: the graph; its name must be the one that `precision` serves.
+        precision: see ``PRECISIONS`` of nudenet_steps.engines.openvino.
+    """
+    served = OpenVinoEngine(model.parent, 1, precision)
+    return lambda batch: np.concatenate([served.infer([picture[None]]).copy() for picture in batch])

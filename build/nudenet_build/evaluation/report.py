@@ -1,0 +1,117 @@
+"""The figures of `accuracy.py`: which rows are compared with which, the tables, the goals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from nudenet_build.evaluation.matching import Agreement
+
+FP32 = "FP32, ONNX Runtime"
+FP16 = "FP16, ONNX Runtime"
+BF16 = "BF16, OpenVINO"
+INT8_OPENVINO = "INT8 asymmetric, OpenVINO"
+INT8 = "INT8 symmetric, ONNX Runtime"
+INT8_FP16 = "INT8 symmetric + FP16, ONNX Runtime"
+FULL_DECODE = "FP32, full JPEG decode"
+NUDENET = "NudeDetector"
+
+GOALS = {FP16: 0.99, INT8: 0.95, INT8_OPENVINO: 0.95, INT8_FP16: 0.95}  # least F1 against FP32
+
+AGAINST_FP32 = "against the FP32 graph"
+AGAINST_NUDENET = "against NudeDetector fed RGB, pictures of 16:9 and wider (same scale in both)"
+AGAINST_NUDENET_ALL = "against NudeDetector fed RGB, all pictures (it scales narrower ones to 320 pixels, we to 180)"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One row: `tested` against a reference at one threshold."""
+
+    against: str
+    tested: str
+    threshold: float
+    agreement: Agreement
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "against": self.against,
+            "tested": self.tested,
+            "threshold": self.threshold,
+            **self.agreement.as_dict(),
+        }
+
+
+def agree(
+    reference: Sequence[np.ndarray], tested: Sequence[np.ndarray], threshold: float, mask: np.ndarray | None = None
+) -> Agreement:
+    """Match detections of the same pictures, those below `threshold` left out on both sides."""
+    result = Agreement()
+    for i, (expected, found) in enumerate(zip(reference, tested, strict=True)):
+        if mask is None or mask[i]:
+            result.add(expected[expected[:, 5] >= threshold], found[found[:, 5] >= threshold])
+    return result
+
+
+def compare(
+    detections: Mapping[str, Sequence[np.ndarray]], same_scale: np.ndarray, thresholds: Sequence[float]
+) -> list[Figure]:
+    """All comparisons that `detections` has rows for.
+
+    Args:
+        detections: by row name, one [K,6] a picture.
+        same_scale: bool [N], pictures that NudeDetector sees at our scale.
+        thresholds: on the confidence.
+    """
+    figures = []
+    engines = [name for name in (FP32, FP16, BF16, INT8_OPENVINO, INT8, INT8_FP16) if name in detections]
+    for name in [*engines[1:], FULL_DECODE]:
+        for threshold in thresholds:
+            agreement = agree(detections[FP32], detections[name], threshold)
+            figures.append(Figure(AGAINST_FP32, name, threshold, agreement))
+    if NUDENET in detections:
+        for against, mask in ((AGAINST_NUDENET, same_scale), (AGAINST_NUDENET_ALL, None)):
+            for name in engines:
+                for threshold in thresholds:
+                    agreement = agree(detections[NUDENET], detections[name], threshold, mask)
+                    figures.append(Figure(against, name, threshold, agreement))
+    return figures
+
+
+def print_tables(figures: Sequence[Figure], console: Console) -> None:
+    """One table for each reference."""
+    for against in dict.fromkeys(figure.against for figure in figures):
+        table = Table(title=against, title_justify="left")
+        table.add_column("tested")
+        for column in ("from", "detections", "matched", "missed", "extra", "F1", "mean IoU", "conf. mean", "conf. max"):
+            table.add_column(column, justify="right")
+        for figure in figures:
+            if figure.against == against:
+                a = figure.agreement
+                table.add_row(
+                    figure.tested,
+                    f"{figure.threshold:g}",
+                    *(str(count) for count in (a.reference, a.matched, a.missed, a.extra)),
+                    *(
+                        f"{value:.4f}"
+                        for value in (a.f1, a.mean_iou, a.mean_confidence_change, a.max_confidence_change)
+                    ),
+                )
+        console.print(table)
+    console.print(
+        "from: least confidence on both sides; detections: of the reference, what the row rests on; matched: same "
+        "class and IoU > 0.5; conf.: absolute change of the confidence over matched pairs"
+    )
+
+
+def missed_goals(figures: Sequence[Figure]) -> list[str]:
+    """Goals against FP32 that were not met, one sentence each."""
+    return [
+        f"{figure.tested} from {figure.threshold:g}: F1 {figure.agreement.f1:.4f}, goal {GOALS[figure.tested]:g}"
+        for figure in figures
+        if figure.against == AGAINST_FP32 and figure.agreement.f1 < GOALS.get(figure.tested, 0)
+    ]

@@ -1,0 +1,164 @@
+"""Compile an ONNX graph into a TensorRT plan: strongly typed, one code path for TensorRT 10.3 to 11.4.
+
+Precision is not decided here: the ONNX graph carries it, layer by layer, and a strongly typed network keeps it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from nudenet_build.trt import session
+from nudenet_build.trt.progress import BuildProgress, cancel_on_interrupt, make_monitor
+from nudenet_build.trt.session import Log, TensorRTError
+
+INPUT, OUTPUT = "input", "output"
+GIB = 1 << 30
+
+
+@dataclasses.dataclass(frozen=True)
+class BuildOptions:
+    """How the plan is built. Precision is the graph's."""
+
+    min_batch: int = 1
+    preferred_batch: int = 8  # kernels are timed for this one
+    max_batch: int = 8
+    workspace_gb: float = 2.0
+    optimization_level: int = 3  # 0 builds fastest, 5 searches longest; 3 is TensorRT's default
+
+
+@dataclasses.dataclass(frozen=True)
+class BuiltPlan:
+    """A serialised engine and the timings collected on the way, for the next build's timing cache."""
+
+    plan: bytes
+    timing_cache: bytes
+    input_shape: list[int]  # channels, height, width
+    warnings: list[str]
+
+
+def _parse(trt: Any, network: Any, logger: Any, onnx_path: Path, log: Log) -> None:
+    parser = trt.OnnxParser(network, logger)
+    if parser.parse_from_file(str(onnx_path)):
+        return
+    lines = []
+    for index in range(parser.num_errors):
+        error = parser.get_error(index)
+        lines.append(f"  node {error.node_name() or error.node()} ({error.node_operator()}): {error.desc()}")
+    raise TensorRTError(
+        f"TensorRT {trt.__version__} cannot read {onnx_path}:\n"
+        + ("\n".join(lines) or log.last_errors())
+        + "\nExport the graph again with --export-onnx; if it is your own, see which operators this TensorRT supports."
+    )
+
+
+def _input_shape(network: Any, onnx_path: Path) -> list[int]:
+    """Channels, height and width of the network's one input."""
+    names = [network.get_input(i).name for i in range(network.num_inputs)]
+    outputs = [network.get_output(i).name for i in range(network.num_outputs)]
+    if names != [INPUT] or outputs != [OUTPUT]:
+        raise TensorRTError(
+            f"{onnx_path} has inputs {names} and outputs {outputs}, nudenet_trt serves '{INPUT}' and '{OUTPUT}'; "
+            "export the graph again with --export-onnx"
+        )
+    shape = list(network.get_input(0).shape)
+    if len(shape) != 4 or shape[0] != -1 or min(shape[1:]) < 1:
+        raise TensorRTError(
+            f"{onnx_path}: input is {shape}, expected [-1,3,height,width] with only the batch dynamic; "
+            "export the graph again with --export-onnx"
+        )
+    return shape[1:]
+
+
+def _failure(trt: Any, log: Log, options: BuildOptions, progress: BuildProgress) -> TensorRTError:
+    """Why build_serialized_network returned nothing, with the remedy."""
+    if progress.cancelled:
+        return TensorRTError("the build was cancelled; nothing was written")
+    if log.out_of_memory():
+        less = max(options.workspace_gb / 2, 0.25)
+        smaller = max(options.max_batch // 2, 1)
+        return TensorRTError(
+            f"the GPU ran out of memory while building with --workspace {options.workspace_gb:g} and "
+            f"--batch-size {options.max_batch}. Try --workspace {less:g}; then --batch-size {smaller} "
+            "(and max_batch_size in nudenet_trt/config.pbtxt); or stop what else uses this GPU (nvidia-smi). "
+            f"TensorRT said:\n{log.last_errors()}"
+        )
+    if log.no_implementation():
+        return TensorRTError(
+            f"no kernel of TensorRT {trt.__version__} fits into --workspace {options.workspace_gb:g}. "
+            f"Try --workspace {options.workspace_gb * 2:g}. TensorRT said:\n{log.last_errors()}"
+        )
+    return TensorRTError(
+        f"TensorRT {trt.__version__} could not build the plan:\n{log.last_errors()}\n"
+        "Try --opt-level 2, or --precision FP32 to see whether the precision is the reason"
+    )
+
+
+def build_plan(
+    trt: Any,
+    onnx_path: Path,
+    options: BuildOptions,
+    progress: BuildProgress,
+    timing_cache: bytes = b"",
+) -> BuiltPlan:
+    """Compile `onnx_path` for the GPU that is current.
+
+    Args:
+        trt: the module from `session.load`.
+        onnx_path: graph with ``input`` [batch,3,height,width], batch dynamic; its types are kept as they are.
+        timing_cache: of an earlier build, or empty; one of another TensorRT or GPU is put aside with a warning.
+
+    Raises:
+        TensorRTError: no GPU, a graph TensorRT cannot read, out of memory, cancelled; nothing was written.
+    """
+    log = Log()
+    logger = session.make_logger(trt, log)
+    try:
+        builder = trt.Builder(logger)
+    except (TypeError, RuntimeError) as error:  # pybind's way to say that the library returned a null pointer
+        raise TensorRTError(
+            f"TensorRT {trt.__version__} does not start: {error}\n{log.last_errors()}\n"
+            "It needs an NVIDIA GPU and a driver new enough for its CUDA: see nvidia-smi; in a container, --gpus all"
+        ) from error
+    # The flag's number differs between 10 and 11, so it is always asked for.
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    _parse(trt, network, logger, onnx_path, log)
+    shape = _input_shape(network, onnx_path)
+
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(options.workspace_gb * GIB))
+    # What is FP32 in the graph stays FP32: TF32 would keep 10 of its 23 mantissa bits, silently.
+    config.clear_flag(trt.BuilderFlag.TF32)
+    config.builder_optimization_level = options.optimization_level
+    monitor = make_monitor(trt, progress)
+    config.progress_monitor = monitor
+
+    warnings = []
+    cache = config.create_timing_cache(timing_cache)
+    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+        warnings.append("the timing cache is of another TensorRT or GPU: starting a new one")
+        cache = config.create_timing_cache(b"")
+        if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+            raise TensorRTError(f"TensorRT {trt.__version__} refuses an empty timing cache:\n{log.last_errors()}")
+
+    profile = builder.create_optimization_profile()
+    batches = (options.min_batch, options.preferred_batch, options.max_batch)
+    profile.set_shape(INPUT, *[(batch, *shape) for batch in batches])
+    if config.add_optimization_profile(profile) < 0:
+        raise TensorRTError(
+            f"TensorRT {trt.__version__} refuses the optimisation profile, batch {batches[0]} to {batches[2]} "
+            f"tuned for {batches[1]}, input {shape}:\n{log.last_errors()}\nTry another --batch-size"
+        )
+
+    with cancel_on_interrupt(progress):
+        plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise _failure(trt, log, options, progress)
+    if log.out_of_memory():
+        warnings.append(
+            "some kernels did not fit into the GPU's free memory while timing, so a slower one may have been chosen; "
+            f"try --workspace {max(options.workspace_gb / 2, 0.25):g} or free the GPU and build again"
+        )
+    timings = config.get_timing_cache().serialize()
+    return BuiltPlan(bytes(plan), bytes(timings), shape, warnings)

@@ -1,0 +1,57 @@
+"""Put a built plan and its passport in place."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from pathlib import Path
+from typing import Any
+
+from container import plan_passport
+from nudenet_build.trt.builder import BuildOptions, BuiltPlan
+from nudenet_build.trt.cuda_device import Gpu
+
+
+def write(
+    output: Path,
+    built: BuiltPlan,
+    options: BuildOptions,
+    gpu: Gpu,
+    tensorrt_version: str,
+    precision: str,
+    onnx_path: Path,
+    accuracy: dict[str, Any] | None,
+) -> plan_passport.Passport:
+    """Write ``model.plan`` and ``model.plan.json``, each as a whole or not at all.
+
+    The plan goes first: a crash between the two leaves a pair that `check_plan` refuses, never one that it takes.
+
+    Args:
+        output: the plan's path.
+        precision: of the graph, e.g. INT8+FP16.
+        onnx_path: the graph that was compiled.
+        accuracy: result of the comparison with ONNX Runtime; None where none was made.
+
+    Returns:
+        the passport as written.
+    """
+    plan_passport.write_bytes(output, built.plan)
+    passport = plan_passport.Passport(
+        tensorrt_version=tensorrt_version,
+        gpu_name=gpu.name,
+        compute_capability=gpu.compute_capability,
+        precision=precision,
+        min_batch=options.min_batch,
+        preferred_batch=options.preferred_batch,
+        max_batch=options.max_batch,
+        input_shape=built.input_shape,
+        workspace_gb=options.workspace_gb,
+        optimization_level=options.optimization_level,
+        onnx_sha256=plan_passport.sha256(onnx_path),
+        plan_sha256=plan_passport.sha256(output),
+        built_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        triton_release=os.environ.get("NVIDIA_TRITON_SERVER_VERSION"),  # set by Triton's images
+        accuracy=accuracy,
+    )
+    plan_passport.write(output, passport)
+    return passport

@@ -1,0 +1,1 @@
+"""The code of all three Python steps: one package, one import name."""

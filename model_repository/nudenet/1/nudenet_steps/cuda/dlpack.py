@@ -1,0 +1,70 @@
+"""Tensors in GPU memory on their way between steps, as DLPack capsules; no framework needed.
+
+Layout: dlpack.h, version 0. No Triton import.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+_NAME = b"dltensor"
+_CUDA, _FLOAT = 2, 2  # kDLCUDA, kDLFloat
+
+
+class _Tensor(ctypes.Structure):
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("device_type", ctypes.c_int32),
+        ("device_id", ctypes.c_int32),
+        ("ndim", ctypes.c_int32),
+        ("code", ctypes.c_uint8),
+        ("bits", ctypes.c_uint8),
+        ("lanes", ctypes.c_uint16),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+    )
+
+
+_Deleter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+class _ManagedTensor(ctypes.Structure):
+    _fields_ = (("tensor", _Tensor), ("manager", ctypes.c_void_p), ("deleter", _Deleter))
+
+
+_new = ctypes.pythonapi.PyCapsule_New
+_new.restype, _new.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+_pointer.restype, _pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+
+_alive: dict[int, tuple] = {}  # what a capsule refers to, until its consumer calls the deleter
+
+
+@_Deleter
+def _release(address: int) -> None:
+    _alive.pop(address, None)
+
+
+def export(address: int, shape: tuple[int, ...], device: int) -> Any:
+    """A capsule of FP32 `shape` at `address` on GPU `device`; the memory stays ours, and must outlast its consumer."""
+    dims = (ctypes.c_int64 * len(shape))(*shape)
+    managed = _ManagedTensor(_Tensor(address, _CUDA, device, len(shape), _FLOAT, 32, 1, dims, None, 0), None, _release)
+    _alive[ctypes.addressof(managed)] = (managed, dims)
+    return _new(ctypes.addressof(managed), _NAME, None)
+
+
+class GpuTensor:
+    """FP32 [n,...] in GPU memory that somebody else owns: `address`, and n as its length; valid while this lives."""
+
+    def __init__(self, capsule: Any) -> None:
+        tensor = _ManagedTensor.from_address(_pointer(capsule, _NAME)).tensor
+        if (tensor.device_type, tensor.code, tensor.bits) != (_CUDA, _FLOAT, 32):
+            raise ValueError("not an FP32 tensor in GPU memory")
+        self._capsule = capsule
+        self._count = tensor.shape[0]
+        self.address = tensor.data + tensor.byte_offset
+
+    def __len__(self) -> int:
+        return self._count

@@ -1,0 +1,1 @@
+"""JPEG bytes to model input."""

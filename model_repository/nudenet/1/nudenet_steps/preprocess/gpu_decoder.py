@@ -1,0 +1,293 @@
+"""JPEG decoding on the GPU: NVIDIA's hardware decoder through nvJPEG, then resize and scaling in one kernel.
+
+nvJPEG is called directly: nvImageCodec's decoder reaches a third of its rate on 720p frames (bench/NOTES.md).
+The hardware takes baseline files; all others, and small ones, go to the CPU decoder.
+No Triton import: usable and testable alone, on a machine with an NVIDIA GPU that has the JPEG engine (A100, H100, ...).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from cuda.bindings import driver, nvrtc, runtime
+
+from nudenet_steps.cuda import dlpack
+from nudenet_steps.preprocess.cpu_decoder import CpuDecoder, Picture
+
+_HARDWARE_BACKEND = 3  # NVJPEG_BACKEND_HARDWARE
+_PLANAR_RGB = 3  # NVJPEG_OUTPUT_RGB
+_LIBRARIES = ("libnvjpeg.so.13", "libnvjpeg.so.12", "libnvjpeg.so")
+_EOI = b"\xff\xd9"
+_SCAN_HEADER_BYTES = 14  # marker, length, three components: their tables, spectral selection
+_MAX_REMEMBERED, _MAX_HEADER_BYTES = 256, 16384  # headers, 600 bytes each without EXIF data: 4 MB at most
+
+# Area average (what INTER_AREA does): each output pixel is the mean of the source rectangle that it covers.
+_KERNEL = r"""
+struct Source { const unsigned char* pixels; int width, height, box_width, box_height; };
+
+extern "C" __global__ void shrink(const Source* sources, float* out, int width, int height) {
+  int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y, image = blockIdx.z / 3, channel = blockIdx.z % 3;
+  if (x >= width) return;
+  Source s = sources[image];
+  float value = 0.f;
+  if (x < s.box_width && y < s.box_height) {
+    const unsigned char* plane = s.pixels + (size_t)channel * s.width * s.height;
+    float scale_x = (float)s.width / s.box_width, scale_y = (float)s.height / s.box_height;
+    float left = x * scale_x, right = fminf(left + scale_x, s.width);
+    float top = y * scale_y, bottom = fminf(top + scale_y, s.height);
+    float total = 0.f, weight = 0.f;
+    for (int row = (int)top; row < bottom; ++row) {
+      float wy = fminf(row + 1, bottom) - fmaxf(row, top);
+      for (int column = (int)left; column < right; ++column) {
+        float w = wy * (fminf(column + 1, right) - fmaxf(column, left));
+        total += w * plane[(size_t)row * s.width + column];
+        weight += w;
+      }
+    }
+    value = total / (weight * 255.f);
+  }
+  out[((size_t)blockIdx.z * height + y) * width + x] = value;
+}
+"""
+
+
+class GpuError(RuntimeError):
+    """No usable GPU, nvJPEG or JPEG engine; the message says what to do."""
+
+
+class _Image(ctypes.Structure):
+    _fields_ = (("channel", ctypes.c_void_p * 4), ("pitch", ctypes.c_size_t * 4))
+
+
+class _Source(ctypes.Structure):
+    _fields_ = (
+        ("pixels", ctypes.c_void_p),
+        ("width", ctypes.c_int),
+        ("height", ctypes.c_int),
+        ("box_width", ctypes.c_int),
+        ("box_height", ctypes.c_int),
+    )
+
+
+def _cuda(result: tuple) -> Any:
+    status, *values = result
+    if int(status) != 0:
+        raise GpuError(f"CUDA call failed with {status!r}; see nvidia-smi, or set decoder to cpu")
+    return values[0] if values else None
+
+
+def is_shared(device: int) -> bool:
+    """Whether CUDA MPS lets processes work on GPU `device` at the same time, instead of in turns."""
+    return bool(_cuda(runtime.cudaDeviceGetAttribute(runtime.cudaDeviceAttr.cudaDevAttrMpsEnabled, device)))
+
+
+class GpuDecoder:
+    """Decodes up to `max_batch` pictures in one go. Output lies in page-locked memory, valid until the next call."""
+
+    def __init__(
+        self, height: int, width: int, strict: bool, max_batch: int, device: int = 0, stay_on_gpu: bool = False
+    ) -> None:
+        """Set up decoder, kernel and memory on GPU `device`.
+
+        Args:
+            stay_on_gpu: what the GPU decodes is not copied to host memory; `gpu_tensor` hands it over.
+
+        Raises:
+            GpuError: no GPU, no nvJPEG, or a GPU without the JPEG engine.
+        """
+        self._height, self._width, self._max_batch = height, width, max_batch
+        self._device, self._stays_on_gpu = device, stay_on_gpu
+        self._on_gpu: frozenset[int] = frozenset()  # slots that the GPU has filled
+        self._cpu = CpuDecoder(height, width, strict)
+        _cuda(runtime.cudaSetDevice(device))
+        _cuda(runtime.cudaFree(0))  # creates the context
+        self._stream = _cuda(runtime.cudaStreamCreateWithFlags(runtime.cudaStreamNonBlocking))
+        self._kernel = self._compile(device)
+        size = max_batch * 3 * height * width
+        self._result = _cuda(runtime.cudaMalloc(size * 4))
+        address = int(_cuda(runtime.cudaMallocHost(size * 4)))
+        memory = (ctypes.c_float * size).from_address(address)
+        self._host = np.ctypeslib.as_array(memory).reshape(max_batch, 3, height, width)
+        self._used = 0
+        self._device_sources = _cuda(runtime.cudaMalloc(max_batch * ctypes.sizeof(_Source)))
+        self._arena, self._arena_bytes = 0, 0
+        self._supported: dict[bytes, bool] = {}  # by everything before a file's entropy-coded data
+        self._layout: tuple = ()
+        self._images: Any = None
+        self._open_nvjpeg()
+
+    def _compile(self, device: int) -> Any:
+        major = _cuda(runtime.cudaDeviceGetAttribute(runtime.cudaDeviceAttr.cudaDevAttrComputeCapabilityMajor, device))
+        minor = _cuda(runtime.cudaDeviceGetAttribute(runtime.cudaDeviceAttr.cudaDevAttrComputeCapabilityMinor, device))
+        program = _cuda(nvrtc.nvrtcCreateProgram(_KERNEL.encode(), b"shrink.cu", 0, [], []))
+        options = [f"--gpu-architecture=sm_{major}{minor}".encode()]
+        _cuda(nvrtc.nvrtcCompileProgram(program, len(options), options))
+        binary = b" " * _cuda(nvrtc.nvrtcGetCUBINSize(program))
+        _cuda(nvrtc.nvrtcGetCUBIN(program, binary))
+        self._module = _cuda(driver.cuModuleLoadData(np.char.array(binary)))
+        return _cuda(driver.cuModuleGetFunction(self._module, b"shrink"))
+
+    def _open_nvjpeg(self) -> None:
+        for name in _LIBRARIES:
+            try:
+                self._library = ctypes.CDLL(name)
+                break
+            except OSError:
+                continue
+        else:
+            raise GpuError("libnvjpeg is not installed: pip install nvidia-nvjpeg, or set decoder to cpu")
+        self._handle, self._state = ctypes.c_void_p(), ctypes.c_void_p()
+        self._parsed, self._params = ctypes.c_void_p(), ctypes.c_void_p()
+        library = self._library
+        if library.nvjpegCreateEx(_HARDWARE_BACKEND, None, None, 0, ctypes.byref(self._handle)):
+            raise GpuError("this GPU has no JPEG engine (A100, H100 and newer have); set decoder to cpu")
+        self._nvjpeg("nvjpegJpegStateCreate", self._handle, ctypes.byref(self._state))
+        self._nvjpeg("nvjpegJpegStreamCreate", self._handle, ctypes.byref(self._parsed))
+        self._nvjpeg("nvjpegDecodeParamsCreate", self._handle, ctypes.byref(self._params))
+        self._nvjpeg("nvjpegDecodeParamsSetOutputFormat", self._params, _PLANAR_RGB)
+        self._initialized_for = 0
+
+    def _nvjpeg(self, name: str, *arguments: Any) -> None:
+        status = getattr(self._library, name)(*arguments)
+        if status:
+            raise GpuError(f"{name} failed with status {status}")
+
+    def allocate(self, count: int) -> np.ndarray:
+        """Memory for `count` pictures, FP32 [count,3,height,width]; valid until after the next `decode`."""
+        if self._used + count > self._max_batch:
+            return self._cpu.allocate(count)
+        self._used += count
+        return self._host[self._used - count : self._used]
+
+    def _is_suitable(self, picture: Picture) -> bool:
+        """Whether the hardware decodes this file as the CPU decoder would."""
+        header, box = picture.header, picture.box
+        if header.scans != 1 or header.orientation != 1 or header.colorspace != "YCbCr":
+            return False
+        if box.width > header.width or box.height > header.height or picture.data[-2:] != _EOI:
+            return False  # enlarging, and files whose end is missing or followed by something else
+        # The headers alone say all that is asked, and a camera sends the same ones with every frame.
+        if header.first_scan > _MAX_HEADER_BYTES:
+            return self._is_supported(picture.data)
+        headers = picture.data[: header.first_scan + _SCAN_HEADER_BYTES]
+        if headers not in self._supported:
+            if len(self._supported) >= _MAX_REMEMBERED:
+                self._supported.clear()
+            self._supported[headers] = self._is_supported(picture.data)
+        return self._supported[headers]
+
+    def _is_supported(self, data: bytes) -> bool:
+        """Whether nvJPEG says that the hardware takes this file."""
+        supported = ctypes.c_int(1)
+        library = self._library
+        return (
+            library.nvjpegJpegStreamParseHeader(self._handle, data, ctypes.c_size_t(len(data)), self._parsed) == 0
+            and library.nvjpegDecodeBatchedSupportedEx(
+                self._handle, self._parsed, self._params, ctypes.byref(supported)
+            )
+            == 0
+            and supported.value == 0
+        )
+
+    def decode(self, pictures: Sequence[Picture]) -> None:
+        """Fill ``out`` of every picture, or set its ``error``; one bad picture does not touch the others."""
+        self._used = 0
+        on_gpu = {
+            slot: picture
+            for picture in pictures
+            if (slot := self._slot(picture.out)) is not None and self._is_suitable(picture)
+        }
+        if on_gpu and not self._decode_on_gpu(on_gpu):
+            on_gpu = {}
+        self._on_gpu = frozenset(on_gpu)
+        chosen = {id(picture) for picture in on_gpu.values()}
+        self._cpu.decode([picture for picture in pictures if id(picture) not in chosen])
+
+    def gpu_tensor(self, tensor: np.ndarray) -> Any:
+        """DLPack capsule of the GPU memory behind what `allocate` returned, complete, valid until the next `decode`.
+
+        None where there is none: without `stay_on_gpu`, or where more was allocated than fits.
+        """
+        first = self._slot(tensor)
+        if not self._stays_on_gpu or first is None:
+            return None
+        address = int(self._result) + first * self._host[0].nbytes
+        to_device = runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
+        for i, picture in enumerate(tensor):  # what the CPU decoded, or nobody
+            if first + i not in self._on_gpu:
+                _cuda(runtime.cudaMemcpy(address + i * picture.nbytes, picture.ctypes.data, picture.nbytes, to_device))
+        return dlpack.export(address, tensor.shape, self._device)
+
+    def _slot(self, array: np.ndarray) -> int | None:
+        """Which picture of the page-locked memory `array` begins at; None where it lies elsewhere."""
+        offset = array.ctypes.data - self._host.ctypes.data
+        return offset // self._host[0].nbytes if 0 <= offset < self._host.nbytes else None
+
+    def _decode_on_gpu(self, slots: dict[int, Picture]) -> bool:
+        """Decode and shrink; False where nvJPEG refused the batch."""
+        pictures = list(slots.values())
+        count = len(pictures)
+        layout = tuple(
+            (slot, picture.header.width, picture.header.height, picture.box.width, picture.box.height)
+            for slot, picture in slots.items()
+        )
+        if layout != self._layout[:count]:  # cameras send the same sizes again and again
+            self._lay_out(layout)
+        if count != self._initialized_for:
+            self._nvjpeg("nvjpegDecodeBatchedInitialize", self._handle, self._state, count, 1, _PLANAR_RGB)
+            self._initialized_for = count
+        status = self._library.nvjpegDecodeBatched(
+            self._handle,
+            self._state,
+            (ctypes.c_char_p * count)(*(picture.data for picture in pictures)),
+            (ctypes.c_size_t * count)(*(len(picture.data) for picture in pictures)),
+            self._images,
+            ctypes.c_void_p(int(self._stream)),
+        )
+        if status:
+            self._initialized_for = 0
+            _cuda(runtime.cudaStreamSynchronize(self._stream))
+            return False
+        self._shrink(max(slots) + 1)
+        return True
+
+    def _lay_out(self, layout: tuple) -> None:
+        """Tell decoder and kernel where pictures of these slots and sizes lie."""
+        self._layout = ()
+        self._reserve(sum(width * height * 3 for _, width, height, _, _ in layout))
+        self._images, sources = (_Image * len(layout))(), (_Source * self._max_batch)()
+        address = self._arena
+        for image, (slot, width, height, box_width, box_height) in zip(self._images, layout, strict=True):
+            for channel in range(3):
+                image.channel[channel] = address + channel * width * height
+                image.pitch[channel] = width
+            sources[slot] = _Source(address, width, height, box_width, box_height)
+            address += width * height * 3
+        to_device = runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
+        _cuda(runtime.cudaMemcpy(self._device_sources, ctypes.addressof(sources), ctypes.sizeof(sources), to_device))
+        self._layout = layout
+
+    def _shrink(self, count: int) -> None:
+        """Area average of what was decoded, for the first `count` slots; waits until it is there."""
+        values = (int(self._device_sources), int(self._result), self._width, self._height)
+        types = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int)
+        _cuda(
+            driver.cuLaunchKernel(
+                self._kernel, -(-self._width // 128), self._height, 3 * count, 128, 1, 1, 0, int(self._stream),
+                (values, types), 0,
+            )
+        )  # fmt: skip
+        if not self._stays_on_gpu:
+            to_host, size = runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost, self._host[:count].nbytes
+            _cuda(runtime.cudaMemcpyAsync(self._host.ctypes.data, self._result, size, to_host, self._stream))
+        _cuda(runtime.cudaStreamSynchronize(self._stream))
+
+    def _reserve(self, size: int) -> None:
+        """Grow the memory for decoded pictures; it never shrinks, limits on pixels bound it."""
+        if size > self._arena_bytes:
+            if self._arena:
+                _cuda(runtime.cudaFree(self._arena))
+            self._arena, self._arena_bytes = int(_cuda(runtime.cudaMalloc(size))), size

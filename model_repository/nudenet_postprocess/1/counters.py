@@ -1,1 +1,0 @@
-../../nudenet_preprocess/1/counters.py

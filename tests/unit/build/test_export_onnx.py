@@ -1,0 +1,118 @@
+"""The exported graph gives what NudeNet's own graph gives on the same padded input."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from typer.testing import CliRunner
+
+from nudenet_build.graph import export as export_onnx
+
+SIZES = [(180, 320), (320, 180), (320, 320)]
+
+
+@pytest.fixture(scope="module")
+def original() -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(export_onnx.find_source())
+
+
+@pytest.fixture(scope="module", params=SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def exported(request) -> tuple[onnx.ModelProto, onnxruntime.InferenceSession]:
+    model = export_onnx.build_model(export_onnx.find_source(), *request.param)
+    return model, onnxruntime.InferenceSession(model.SerializeToString())
+
+
+def pictures(data_folder, count: int, height: int, width: int) -> np.ndarray:
+    """FP32 [count,3,height,width] of different real pictures, mirrored ones included."""
+    files = sorted(data_folder.glob("*.jpg"))
+    batch = []
+    for i in range(count):
+        rgb = cv2.imread(str(files[i % len(files)]))[..., ::-1]
+        rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+        batch.append(rgb[:, ::-1] if i >= len(files) else rgb)
+    return np.ascontiguousarray(np.stack(batch).transpose(0, 3, 1, 2), np.float32) / 255
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8])
+@pytest.mark.parametrize("kind", ["pictures", "random"])
+def test_equals_the_original_graph(original, exported, batch, kind, data_folder):
+    model, session = exported
+    height, width = (dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim[2:])
+    if kind == "pictures":
+        images = pictures(data_folder, batch, height, width)
+    else:
+        images = np.random.default_rng(batch).random((batch, 3, height, width), np.float32)
+    bottom, right = -height % 32, -width % 32
+    padded = np.pad(images, ((0, 0), (0, 0), (0, bottom), (0, right)))
+    raw = original.run(None, {"images": padded})[0].transpose(0, 2, 1)  # cx, cy, w, h, one confidence a class
+    found = session.run(None, {"input": images})[0]
+
+    centres, sizes, confidences = raw[..., :2], raw[..., 2:4], raw[..., 4:]
+    assert found.shape == (batch, raw.shape[1], 6)
+    np.testing.assert_allclose(found[..., :2], centres - sizes / 2, atol=1e-3)
+    np.testing.assert_allclose(found[..., 2:4], centres + sizes / 2, atol=1e-3)
+    np.testing.assert_allclose(found[..., 5], confidences.max(-1), atol=1e-5)
+    ranked = np.sort(confidences, axis=-1)
+    sure = (ranked[..., -1] > 1e-4) & (ranked[..., -1] - ranked[..., -2] > 1e-5)  # no tie within the error above
+    assert (found[..., 4] == confidences.argmax(-1))[sure].all()
+
+
+def test_graph_is_static_and_named(exported):
+    model, _ = exported
+    operators = {node.op_type for node in model.graph.node}
+    assert not operators & {"Shape", "Range", "Expand", "ConstantOfShape", "Gather"}
+    names = [node.name for node in model.graph.node]
+    assert "" not in names
+    assert len(set(names)) == len(names)
+    assert sum(node.op_type == "Conv" for node in model.graph.node) == 63
+    assert not any(node.op_type in ("Conv", "MatMul") for node in model.graph.node if node.name.startswith("decode/"))
+
+
+def test_finds_the_face(onnx_path, data_folder):
+    session = onnxruntime.InferenceSession(onnx_path)
+    candidates = session.run(None, {"input": pictures(data_folder, 1, 180, 320)})[0][0]
+    best = candidates[candidates[:, 5].argmax()]
+    assert candidates.shape == (1260, 6)
+    assert best[4] == 1  # FACE_FEMALE
+    assert best[5] > 0.8
+    assert 100 < best[:4].reshape(2, 2).mean(0)[0] < 180  # the face is left of the middle
+
+
+@pytest.mark.parametrize(("height", "width"), [(0, 320), (180, 5000), (-1, 320)])
+def test_refuses_a_size_out_of_range(height, width):
+    with pytest.raises(export_onnx.ExportError, match=r"must be in 1..4096 pixels, got"):
+        export_onnx.build_model(export_onnx.find_source(), height, width)
+
+
+def test_refuses_another_graph(tmp_path):
+    value = onnx.helper.make_tensor_value_info("x", 1, [1])
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "g", [value], [value])
+    graph.output[0].name = "y"
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "other.onnx")
+    with pytest.raises(export_onnx.ExportError, match="not NudeNet's 320n graph"):
+        export_onnx.build_model(tmp_path / "other.onnx", 180, 320)
+
+
+def test_command_line_names_what_is_missing_and_writes_nothing(tmp_path):
+    import typer
+
+    app = typer.Typer()
+    app.command()(export_onnx.export)
+    output = tmp_path / "model.onnx"
+    result = CliRunner().invoke(app, ["--source", str(tmp_path / "none.onnx"), "--output", str(output)])
+    assert result.exit_code == 2
+    assert "none.onnx" in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(export_onnx.Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        export_onnx.write_atomically(onnx.ModelProto(), path)
+    assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
+    assert path.read_bytes() == b"old"

@@ -1,0 +1,171 @@
+"""Refusing plans before Triton does, in words that help."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from container import check_plan, plan_passport
+from container.check_plan import PlanError, check, same_version
+from container.plan_passport import Passport
+
+TOOLS = Path(check_plan.__file__).parent
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Path:
+    """A plan with its passport: TensorRT 11.1.0.106, compute capability 8.9."""
+    path = tmp_path / "model.plan"
+    path.write_bytes(b"engine")
+    passport = Passport(
+        tensorrt_version="11.1.0.106",
+        gpu_name="NVIDIA L4",
+        compute_capability="8.9",
+        precision="FP16",
+        min_batch=1,
+        preferred_batch=8,
+        max_batch=8,
+        input_shape=[3, 180, 320],
+        workspace_gb=1,
+        optimization_level=3,
+        onnx_sha256="a" * 64,
+        plan_sha256=plan_passport.sha256(path),
+        built_at="2026-01-01T00:00:00+00:00",
+    )
+    plan_passport.write(path, passport)
+    return path
+
+
+@pytest.mark.parametrize("version", ["11.1.0.106", "11.1.0", "11.1.0.106+cuda13.3", None])
+@pytest.mark.parametrize("capability", ["8.9", None])
+def test_accepts_a_plan_that_fits(plan: Path, version: str | None, capability: str | None) -> None:
+    check(plan, version, capability)
+
+
+@pytest.mark.parametrize("version", ["10.13.3.9", "11.2.1.2", "11.1.0.114", "11.1.1", "11.1", "unknown"])
+def test_refuses_another_tensorrt(plan: Path, version: str) -> None:
+    with pytest.raises(PlanError) as caught:
+        check(plan, version, "8.9")
+    message = str(caught.value)
+    assert f"built by TensorRT 11.1.0.106, this server has {version}" in message
+    assert "make plan" in message
+    assert "convert_to_tensorrt.py --precision FP16 --batch-size 8 --workspace 1" in message
+
+
+@pytest.mark.parametrize("capability", ["9.0", "8.6", "8.90"])
+def test_refuses_another_kind_of_gpu(plan: Path, capability: str) -> None:
+    with pytest.raises(PlanError, match=r"built on NVIDIA L4 \(compute capability 8\.9\).*make plan"):
+        check(plan, "11.1.0.106", capability)
+
+
+def test_refuses_a_plan_that_was_replaced_or_cut_off(plan: Path) -> None:
+    plan.write_bytes(b"engin")
+    with pytest.raises(PlanError, match=r"not the file its passport describes.*make plan"):
+        check(plan, "11.1.0.106", "8.9")
+
+
+def test_refuses_a_missing_plan_and_a_missing_passport(plan: Path) -> None:
+    plan_passport.path_for(plan).unlink()
+    with pytest.raises(PlanError, match=r"model\.plan\.json is missing.*make plan"):
+        check(plan, None, None)
+    plan.unlink()
+    with pytest.raises(PlanError, match=r"there is no plan at .*make plan"):
+        check(plan, None, None)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("10.13.3.9", "10.13.3.9.post1", True),
+        ("10.13.3", "10.13.3.9", True),
+        ("10.13.3.9", "10.13.3.8", False),
+        ("10.13", "10.13.3.9", False),
+        ("11.10.0", "11.1.0", False),
+        ("", "11.1.0", False),
+    ],
+)
+def test_versions(one: str, other: str, same: bool) -> None:
+    assert same_version(one, other) is same
+    assert same_version(other, one) is same
+
+
+def run(*arguments: object, folder: Path = TOOLS.parent) -> subprocess.CompletedProcess[str]:
+    """The command line, as a container runs it: nothing but the standard library to import (-I -S)."""
+    code = f"import sys; sys.path.insert(0, {str(folder)!r}); import container.check_plan as c; sys.exit(c.main())"
+    environment = {key: value for key, value in os.environ.items() if key != "TRT_VERSION"}
+    command = [sys.executable, "-S", "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def test_command_line_needs_only_two_files_and_the_standard_library(plan: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "tools"
+    (folder / "container").mkdir(parents=True)
+    for name in ("check_plan.py", "plan_passport.py"):
+        shutil.copy(TOOLS / name, folder / "container")
+    fits = run(plan, "--tensorrt-version", "11.1.0.106", "--compute-capability", "8.9", folder=folder)
+    assert (fits.returncode, fits.stderr) == (0, "")
+    assert "fits TensorRT 11.1.0.106, compute capability 8.9" in fits.stdout
+    other = run(plan, "--tensorrt-version", "11.2.1.2", "--compute-capability", "8.9", folder=folder)
+    assert other.returncode == 1
+    assert other.stderr.startswith("check_plan: ")
+    assert "this server has 11.2.1.2" in other.stderr
+
+
+def test_asks_the_library_and_the_driver(plan: Path, monkeypatch, capsys) -> None:
+    class Library:
+        def __init__(self, name: str) -> None:
+            if name not in ("libnvinfer.so.11", "libcuda.so.1"):
+                raise OSError(name)
+
+        getInferLibMajorVersion = staticmethod(lambda: 11)
+        getInferLibMinorVersion = staticmethod(lambda: 1)
+        getInferLibPatchVersion = staticmethod(lambda: 0)
+        getInferLibBuildVersion = staticmethod(lambda: 106)
+        cuInit = staticmethod(lambda flags: 0)
+        cuDeviceGet = staticmethod(lambda device, index: 0 if index == 0 else 101)
+
+        @staticmethod
+        def cuDeviceGetAttribute(value, attribute: int, device) -> int:
+            value._obj.value = {75: 8, 76: 9}[attribute]
+            return 0
+
+    monkeypatch.setattr(check_plan.ctypes, "CDLL", Library)
+    assert check_plan.library_version() == "11.1.0.106"
+    assert check_plan.gpu_capability() == "8.9"
+    assert check_plan.gpu_capability(1) is None
+    monkeypatch.setattr(sys, "argv", ["check_plan.py", str(plan)])
+    assert check_plan.main() == 0
+    assert "fits TensorRT 11.1.0.106" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["check_plan.py", str(plan), "--device", "1"])
+    assert check_plan.main() == 1
+    assert "--gpus all" in capsys.readouterr().err
+
+
+def test_without_library_or_gpu_nothing_can_be_served(plan: Path, monkeypatch, capsys) -> None:
+    def nothing(name: str) -> None:
+        raise OSError(name)
+
+    monkeypatch.setattr(check_plan.ctypes, "CDLL", nothing)
+    monkeypatch.delenv("TRT_VERSION", raising=False)
+    monkeypatch.setattr(sys, "argv", ["check_plan.py", str(plan)])
+    assert check_plan.main() == 1
+    assert "no TensorRT library found" in capsys.readouterr().err
+    monkeypatch.setenv("TRT_VERSION", "11.1.0.106")
+    assert check_plan.main() == 1
+    assert "--gpus all" in capsys.readouterr().err
+    monkeypatch.setenv("TRT_VERSION", "11.2.1.2")
+    assert check_plan.main() == 1
+    assert "this server has 11.2.1.2" in capsys.readouterr().err
+
+
+def test_rebuild_hint_follows_the_plan(plan: Path) -> None:
+    passport = dataclasses.replace(plan_passport.read(plan), precision="INT8+FP16", max_batch=16)
+    plan_passport.write(plan, passport)
+    with pytest.raises(PlanError, match=r"--precision INT8 --batch-size 16 .*--calibration-data"):
+        check(plan, "10.3.0", "8.9")

@@ -1,0 +1,138 @@
+"""The configuration contract: every config parses, steps fit together, production values are as specified."""
+
+from __future__ import annotations
+
+import pytest
+
+from nudenet_tools.server import repository
+from nudenet_tools.server.repository import MODEL_REPOSITORY, MODELS, Tuning, config_path, read_config, write_effective
+
+CONFIGS = sorted(MODEL_REPOSITORY.glob("*/config.pbtxt")) + sorted(MODEL_REPOSITORY.glob("*/configs/*.pbtxt"))
+
+
+def tensors(entries):
+    return {entry.name: (entry.data_type, tuple(entry.dims)) for entry in entries}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(MODEL_REPOSITORY)))
+def test_every_config_parses_and_is_complete(path):
+    config = read_config(path)
+    model = path.relative_to(MODEL_REPOSITORY).parts[0]
+    assert config.name == model
+    assert config.max_batch_size == 8
+    assert config.input
+    assert config.output
+    assert bool(config.backend) != bool(config.platform)
+    if model != "nudenet":
+        assert config.HasField("dynamic_batching")
+        assert config.instance_group[0].count >= 1
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(MODEL_REPOSITORY)))
+def test_variants_keep_the_tensors(path):
+    model = path.relative_to(MODEL_REPOSITORY).parts[0]
+    variant, default = read_config(path), read_config(config_path(model))
+    assert tensors(variant.input) == tensors(default.input)
+    assert tensors(variant.output) == tensors(default.output)
+
+
+def test_ensemble_and_steps_agree():
+    ensemble = read_config(config_path("nudenet"))
+    flowing = tensors(ensemble.input)
+    for step in ensemble.ensemble_scheduling.step:
+        model = read_config(config_path(step.model_name))
+        inputs, outputs = tensors(model.input), tensors(model.output)
+        assert set(step.input_map) == set(inputs)
+        for name, ensemble_name in step.input_map.items():
+            data_type, dims = flowing[ensemble_name]
+            assert data_type == inputs[name][0]
+            assert len(dims) == len(inputs[name][1])
+            assert all(-1 in (a, b) or a == b for a, b in zip(dims, inputs[name][1], strict=True))
+        for name, ensemble_name in step.output_map.items():
+            flowing[ensemble_name] = outputs[name]
+    for name, tensor in tensors(ensemble.output).items():
+        assert flowing[name] == tensor
+
+
+def test_preprocessing_writes_what_the_detector_reads():
+    produced = tensors(read_config(config_path("nudenet_preprocess")).output)["input"]
+    assert produced == tensors(read_config(config_path("nudenet_trt")).input)["input"]
+
+
+def test_production_values_of_the_detector():
+    config = read_config(config_path("nudenet_trt"))
+    assert config.platform == "tensorrt_plan"
+    assert config.max_batch_size == 8
+    assert list(config.dynamic_batching.preferred_batch_size) == [4, 8]
+    assert config.dynamic_batching.max_queue_delay_microseconds == 30_000
+    assert not config.dynamic_batching.preserve_ordering
+    (group,) = config.instance_group
+    assert (group.count, list(group.gpus)) == (3, [0])
+    assert group.kind == group.KIND_GPU
+    assert list(group.profile) == ["0"]
+    assert config.optimization.input_pinned_memory.enable
+    assert config.optimization.output_pinned_memory.enable
+    assert config.optimization.cuda.graphs
+    assert [spec.batch_size for spec in config.optimization.cuda.graph_spec] == list(range(1, 9))
+    assert [warmup.batch_size for warmup in config.model_warmup] == [1, 4, 8]
+
+
+def test_labels_are_the_networks_own(onnx_path):
+    import ast
+
+    import onnx
+
+    properties = {entry.key: entry.value for entry in onnx.load(onnx_path).metadata_props}
+    names = ast.literal_eval(properties["names"])
+    assert repository.labels() == [names[i] for i in range(len(names))]
+
+
+def test_effective_repository_changes_only_what_is_tuned(tmp_path):
+    tuning = Tuning(
+        instances={"nudenet_preprocess": 5},
+        parameters={"nudenet_trt": {"threads": "3"}},
+        queue_delay_us={"nudenet_postprocess": 7},
+    )
+    write_effective(tmp_path / "models", "cpu", tuning)
+    for model in MODELS:
+        committed = read_config(config_path(model, "cpu"))
+        if model == "nudenet_preprocess":
+            committed.instance_group[0].count = 5
+        if model == "nudenet_trt":
+            committed.parameters["threads"].string_value = "3"
+        if model == "nudenet_postprocess":
+            committed.dynamic_batching.max_queue_delay_microseconds = 7
+        assert read_config(tmp_path / "models" / model / "config.pbtxt") == committed
+        assert (tmp_path / "models" / model / "1").resolve() == MODEL_REPOSITORY / model / "1"
+
+
+@pytest.mark.parametrize(("count", "groups"), [(1, [1]), (2, [1, 1]), (6, [1, 5])])
+def test_a_number_of_instances_is_spread_over_the_groups(tmp_path, count, groups):
+    write_effective(tmp_path / "models", "cuda", Tuning(instances={"nudenet_trt": count}))
+    config = read_config(tmp_path / "models" / "nudenet_trt" / "config.pbtxt")
+    assert [group.count for group in config.instance_group] == groups
+    assert repository.instances(config) == count
+
+
+def test_the_server_is_told_what_the_configs_rely_on(tmp_path):
+    for name in ("", "cpu", "cuda"):
+        write_effective(tmp_path / f"models-{name}", name, Tuning())
+    assert repository.server_arguments(tmp_path / "models-") == []
+    assert repository.server_arguments(tmp_path / "models-cpu") == []
+    limit, pool = repository.server_arguments(tmp_path / "models-cuda")
+    assert limit == "--rate-limit=execution_count"
+    assert pool.startswith("--cuda-memory-pool-byte-size=0:")
+
+
+def test_unknown_names_are_refused_with_what_there_is(tmp_path):
+    with pytest.raises(repository.ConfigError, match=r"no configuration 'gpu'; there are: .*cpu"):
+        write_effective(tmp_path / "a", "gpu", Tuning())
+    with pytest.raises(repository.ConfigError, match=r"nudenet_trt has no parameter 'thread'; it has: .*threads"):
+        write_effective(tmp_path / "b", "cpu", Tuning(parameters={"nudenet_trt": {"thread": "1"}}))
+
+
+def test_a_broken_config_is_named_with_its_line(tmp_path):
+    path = tmp_path / "config.pbtxt"
+    path.write_text('name: "x"\nmax_batch: 8\n')
+    with pytest.raises(repository.ConfigError, match=r"config\.pbtxt:2:1 : .*max_batch"):
+        read_config(path)

@@ -1,0 +1,35 @@
+"""`dlpack.py`: what is exported is found again, lives as long as it is used, and is refused if it is something else."""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+import pytest
+
+from nudenet_steps.cuda import dlpack
+
+_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+_pointer.restype, _pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+
+
+def test_address_and_length_travel():
+    tensor = dlpack.GpuTensor(dlpack.export(0x7F0000001000, (4, 3, 180, 320), 0))
+    assert (tensor.address, len(tensor)) == (0x7F0000001000, 4)
+
+
+def test_the_description_lives_until_its_consumer_is_done():
+    capsule = dlpack.export(0x1000, (1, 2), 3)
+    address = _pointer(capsule, b"dltensor")
+    managed = dlpack._ManagedTensor.from_address(address)
+    assert list(managed.tensor.shape[:2]) == [1, 2]
+    assert managed.tensor.device_id == 3
+    before = len(dlpack._alive)
+    managed.deleter(address)
+    assert len(dlpack._alive) == before - 1
+
+
+@pytest.mark.parametrize("array", [np.zeros(3, np.float32), np.zeros(3, np.int32)], ids=["host memory", "integers"])
+def test_other_tensors_are_refused(array):
+    with pytest.raises(ValueError, match="not an FP32 tensor in GPU memory"):
+        dlpack.GpuTensor(array.__dlpack__())

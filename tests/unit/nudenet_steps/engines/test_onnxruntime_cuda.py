@@ -1,0 +1,193 @@
+"""`cuda_engine.py`: pictures reach the GPU in order, wherever they lie. GPU memory is host memory here."""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+import mmap
+import os
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nudenet_steps.cuda import dlpack
+from nudenet_steps.engines.onnxruntime_cuda import CudaEngine
+from nudenet_steps.engines.openvino import EngineError
+
+SHAPE, CANDIDATES = (3, 4, 5), 7
+
+
+class Runtime(types.ModuleType):
+    """`cuda.bindings.runtime` on host memory; copies are done when they are asked for."""
+
+    cudaMemcpyKind = enum.IntEnum(
+        "cudaMemcpyKind", "cudaMemcpyHostToDevice cudaMemcpyDeviceToHost cudaMemcpyDeviceToDevice"
+    )
+    cudaStreamNonBlocking = 1
+    cudaHostRegisterDefault = 0
+
+    def __init__(self):
+        super().__init__("cuda.bindings.runtime")
+        self.memory, self.copies, self.status = [], [], 0
+
+    def cudaMalloc(self, size):
+        self.memory.append(ctypes.create_string_buffer(size))
+        return 0, ctypes.addressof(self.memory[-1])
+
+    cudaMallocHost = cudaMalloc
+
+    def cudaStreamCreateWithFlags(self, flags):
+        return 0, 5
+
+    def cudaStreamSynchronize(self, stream):
+        return (0,)
+
+    def cudaHostRegister(self, address, size, flags):
+        return (0,)
+
+    def cudaMemcpyAsync(self, to, source, size, kind, stream):
+        ctypes.memmove(to, source, size)
+        self.copies.append((source, size, kind.name.removeprefix("cudaMemcpy")))
+        return (self.status,)
+
+
+class Session:
+    """ONNX Runtime's session; candidate k of a picture is k times its mean."""
+
+    def __init__(self, path, options, providers):
+        self.providers = [name for name, _ in providers]
+
+    def get_providers(self):
+        return self.providers
+
+    def get_inputs(self):
+        return [types.SimpleNamespace(shape=["batch", *SHAPE])]
+
+    def get_outputs(self):
+        return [types.SimpleNamespace(shape=["batch", CANDIDATES])]
+
+    def io_binding(self):
+        return Binding()
+
+    def run_with_iobinding(self, binding, options):
+        means = binding.input.mean(axis=tuple(range(1, binding.input.ndim)))
+        binding.output[...] = means[:, None] * np.arange(CANDIDATES)
+
+
+class Binding:
+    def bind_input(self, name, device, index, dtype, shape, address):
+        self.input = _at(address, shape)
+
+    def bind_output(self, name, device, index, dtype, shape, address):
+        self.output = _at(address, shape)
+
+
+def _at(address, shape):
+    return np.ctypeslib.as_array((ctypes.c_float * int(np.prod(shape))).from_address(address)).reshape(shape)
+
+
+class RunOptions:
+    def add_run_config_entry(self, key, value):
+        pass
+
+
+@pytest.fixture
+def runtime(monkeypatch):
+    runtime = Runtime()
+    monkeypatch.setitem(sys.modules, "cuda", types.ModuleType("cuda"))
+    bindings = types.ModuleType("cuda.bindings")
+    bindings.runtime = runtime
+    monkeypatch.setitem(sys.modules, "cuda.bindings", bindings)
+    onnxruntime = types.ModuleType("onnxruntime")
+    onnxruntime.__version__ = "1"
+    onnxruntime.get_available_providers = lambda: ["CUDAExecutionProvider"]
+    onnxruntime.SessionOptions, onnxruntime.RunOptions = types.SimpleNamespace, RunOptions
+    onnxruntime.InferenceSession = Session
+    monkeypatch.setitem(sys.modules, "onnxruntime", onnxruntime)
+    return runtime
+
+
+@pytest.fixture
+def engine(runtime, tmp_path):
+    (tmp_path / "model.fp16.onnx").touch()
+    engine = CudaEngine(tmp_path, 8)
+    runtime.copies.clear()
+    return engine
+
+
+@pytest.fixture
+def pictures():
+    return np.random.default_rng(0).random((8, *SHAPE), dtype=np.float32)
+
+
+@pytest.fixture
+def shared(pictures):
+    """The pictures in a mapping of /dev/shm."""
+    path = Path("/dev/shm") / f"nudenet-test-cuda-engine-{os.getpid()}"
+    path.write_bytes(bytes(pictures.nbytes))
+    with path.open("r+b") as file:
+        memory = np.frombuffer(mmap.mmap(file.fileno(), pictures.nbytes), np.float32).reshape(pictures.shape)
+    path.unlink()
+    np.copyto(memory, pictures)
+    return memory
+
+
+def expected(pictures):
+    return pictures.mean(axis=(1, 2, 3))[:, None] * np.arange(CANDIDATES)
+
+
+def test_parts_are_put_together_in_order_wherever_they_lie(engine, pictures, shared):
+    on_gpu = dlpack.GpuTensor(dlpack.export(pictures[3:].ctypes.data, (2, *SHAPE), 0))
+    reversed_rows = pictures[5:8, :, ::-1].copy()[:, :, ::-1]  # not contiguous
+    found = engine.infer([shared[:1], pictures[1:3], on_gpu, reversed_rows])
+    np.testing.assert_allclose(found, expected(pictures), rtol=1e-5)
+
+
+def test_shared_memory_is_read_in_place_and_other_memory_is_not(engine, runtime, pictures, shared):
+    engine.infer([shared[2:3], pictures[:1]])
+    (first, size, kind), (second, _, _), (_, back, _) = runtime.copies
+    assert (first, size, kind) == (shared[2:].ctypes.data, pictures[0].nbytes, "HostToDevice")
+    assert second != pictures.ctypes.data
+    assert back == 2 * CANDIDATES * 4
+
+
+def test_tensors_on_the_gpu_stay_there(engine, runtime, pictures):
+    engine.infer([dlpack.GpuTensor(dlpack.export(pictures.ctypes.data, pictures.shape, 0))])
+    assert [kind for _, _, kind in runtime.copies] == ["DeviceToDevice", "DeviceToHost"]
+
+
+def test_a_cuda_error_says_so(engine, runtime, pictures):
+    runtime.status = 700
+    with pytest.raises(EngineError, match="700"):
+        engine.infer([pictures[:1]])
+
+
+@pytest.mark.parametrize(("precision", "message"), [("INT8", "must be one of"), ("FP32", "model.onnx is missing")])
+def test_wrong_choices_say_what_to_do(runtime, tmp_path, precision, message):
+    with pytest.raises(EngineError, match=message):
+        CudaEngine(tmp_path, 8, precision)
+
+
+def test_take_views_host_memory_and_addresses_gpu_memory(pictures):
+    class Tensor:
+        def __init__(self, on_gpu):
+            self.on_gpu = on_gpu
+
+        def is_cpu(self):
+            return not self.on_gpu
+
+        def to_dlpack(self):
+            return dlpack.export(pictures.ctypes.data, pictures.shape, 0)
+
+        def __dlpack__(self):
+            return pictures.__dlpack__()
+
+        def __dlpack_device__(self):
+            return pictures.__dlpack_device__()
+
+    assert CudaEngine.take(Tensor(False)).ctypes.data == pictures.ctypes.data
+    on_gpu = CudaEngine.take(Tensor(True))
+    assert (on_gpu.address, len(on_gpu)) == (pictures.ctypes.data, 8)

@@ -1,0 +1,256 @@
+"""What make bench makes of its figures: verdicts, tables, the chart, the text in README.md."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import bench
+from nudenet_tools.bench import chart, promises
+from nudenet_tools.bench import report as bench_report
+
+RECORDED = Path(__file__).parents[3] / "data" / "bench_report.json"  # of a short run on a busy machine
+README = """# Title
+before
+<!-- bench:begin -->
+old figures
+<!-- bench:end -->
+between
+<!-- sizing:begin --><!-- sizing:end -->
+after
+"""
+
+
+@pytest.fixture
+def report() -> dict:
+    return bench_report.read(RECORDED)
+
+
+@pytest.fixture
+def gpu_report() -> dict:
+    load = {"level": 1, "throughput": 250.0, "p50": 3.9, "p95": 4, "p99": 5, "failures": 0, "core_ms": {"triton": 3.0}}
+    full = load | {"level": 64, "throughput": 6000.0, "p50": 11.0}
+    return {
+        "machine": {"cpu": "Xeon", "cores": 16, "cpu_features": [], "gpu": "NVIDIA H100 80GB HBM3, driver 580"}
+        | {"versions": {"onnxruntime-gpu": "1.31.1"}, "date": "2026-11-22"},
+        "engine": [{"batch": 1, "infer_ms": 0.8, "replay_ms": 0.7}, {"batch": 8, "infer_ms": 1.4, "replay_ms": 1.0}],
+        "ensemble": [{"decoder": "nvjpeg", "engine": "ORT", "loads": [load, full]}],
+    }
+
+
+def scaled(row: dict, factor: float) -> dict:
+    """A round on a machine `factor` times as fast."""
+    slower = copy.deepcopy(row)
+    for load in [*slower["ensemble"], *slower["ceiling"], *slower["peers"].values(), slower["reference"]]:
+        load["throughput"] *= factor
+        for key in {"p50", "p95", "p99", "single_ms"} & set(load):
+            load[key] /= factor
+    return slower
+
+
+def verdict(found: list, words: str) -> promises.Verdict:
+    (one,) = (each for each in found if words in each.name)
+    return one
+
+
+def run(*arguments: object, status: int = 0) -> str:
+    result = CliRunner().invoke(bench.app, [str(argument) for argument in arguments])
+    assert result.exit_code == status, result.output
+    return " ".join(result.output.split())
+
+
+def test_a_drifting_machine_does_not_change_the_ratios(report):
+    steady = promises.of_cpu(report)
+    row = report["rounds"][0]
+    report["rounds"] = [row, scaled(row, 0.4), scaled(row, 0.7)]
+    drifting = promises.of_cpu(report)
+    for words in ("in-process ceiling", "one picture in process", "NudeDetector.detect", "FastAPI", "client-side"):
+        assert verdict(drifting, words).value == pytest.approx(verdict(steady, words).value)
+    # Absolute figures are medians over rounds.
+    assert promises.ceiling(report)["throughput"] == pytest.approx(
+        0.7 * promises.ceiling({"rounds": [row]})["throughput"]
+    )
+
+
+def test_targets_are_judged_by_what_was_measured(report):
+    row = report["rounds"][0]
+    ceiling = row["ceiling"] = [{"throughput": 100.0, "core_ms": 20.0, "single_ms": 10.0}] * 2
+    row["ensemble"][0].update(throughput=60.0, p50=15.0)
+    row["ensemble"][1].update(throughput=85.0)
+    row["reference"].update(throughput=84.0)
+    for name, throughput in (
+        ("NudeDetector.detect", 12.0),
+        ("NudeDetector behind FastAPI", 17.0),
+        ("client-side preprocessing", 84.0),
+    ):
+        row["peers"][name]["throughput"] = throughput
+    row["int8"]["throughput"] = 92.4
+    report["open_loop"].update(throughput=239.9, p99=67.1, failures=1)
+    found = promises.of_cpu(report)
+    expected = {
+        "in-process ceiling": (0.85, True),
+        "one picture in process": (1.5, True),
+        "NudeDetector.detect": (7.0, True),
+        "FastAPI": (84 / 17, False),
+        "client-side": (1.0, False),  # level is not ahead
+        "failures": (1, False),
+        "answered": (239.9 / 240, True),
+        "p99": (67.1, False),
+        "INT8": (1.1, True),
+    }
+    for words, (value, reached) in expected.items():
+        assert (verdict(found, words).value, verdict(found, words).reached) == (pytest.approx(value), reached), words
+    ceiling[0]["throughput"] += 1
+    assert not verdict(promises.of_cpu(report), "in-process ceiling").reached
+
+
+def test_requests_of_several_pictures_have_a_promise_of_their_own(report):
+    row = report["rounds"][0]
+    row["ceiling"] = [{"throughput": 100.0, "core_ms": 20.0, "single_ms": 10.0}] * 2
+    row["batched"] = {**row["ensemble"][0], "level": 3, "batch": 8, "throughput": 86.0}
+    report["rounds"] = [row]
+    found = verdict(promises.of_cpu(report), "3 requests of 8 pictures")
+    assert (found.value, found.reached) == (pytest.approx(0.86), True)
+    (table,) = [table for table in bench_report.tables(report) if table.title.startswith("720p JPEG to detections")]
+    assert table.rows[-1][:2] == ("ensemble, 3 of 8 pictures", "86.0")
+
+
+def test_an_open_loop_that_perf_analyzer_gave_up_is_not_reached(report):
+    report["open_loop"] = {"level": 240, "seconds": 30.0, "error": "perf_analyzer ended with 99"}
+    found = verdict(promises.of_cpu(report), "240 requests/s for 30 s")
+    assert (found.reached, found.text) == (False, "none")
+    assert not [table for table in bench_report.tables(report) if "Camera" in table.title]
+
+
+def test_gpu_targets(gpu_report):
+    found = promises.of_gpu(gpu_report)
+    assert [(each.value, each.reached) for each in found] == [(6000.0, True), (3.9, True), (1.4, False)]
+    gpu_report["ensemble"][0]["loads"][1]["throughput"] = 4999.0
+    assert not promises.of_gpu(gpu_report)[0].reached
+
+
+def test_the_account_adds_up(report):
+    (table,) = (each for each in bench_report.tables(report) if each.title.startswith("Where the CPU time"))
+    *processes, total, _ = [float(row[1]) for row in table.rows]
+    assert len(processes) == 5
+    assert total == pytest.approx(sum(processes), abs=0.06)
+
+
+@pytest.mark.parametrize("parts", [["rounds"], ["open_loop"], ["sizes", "batches"], ["instances"], []])
+def test_a_run_of_some_parts_has_their_tables_only(report, parts):
+    some = {key: value for key, value in report.items() if key in ("machine", "engine", *parts)}
+    titles = [table.title for table in bench_report.tables(some)]
+    assert ("Growth with picture" in titles) == ("sizes" in parts)
+    assert any("Memory" in title for title in titles) == ("instances" in parts)
+    assert any("run instead" in title for title in titles) == ("rounds" in parts)
+
+
+def test_every_table_is_whole_in_markdown(report, gpu_report):
+    for table in [*bench_report.tables(report), *bench_report.gpu_tables(gpu_report)]:
+        lines = [line for line in table.markdown().splitlines() if line.startswith("|")]
+        assert len(lines) == 2 + len(table.rows)
+        assert len({line.count("|") for line in lines}) == 1, table.title
+
+
+@pytest.mark.parametrize(
+    "cpu,expected",
+    [
+        ("Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz", "intel-xeon-platinum-8481c-2-cores"),
+        ("AMD EPYC 9B14 Processor", "amd-epyc-9b14-2-cores"),
+    ],
+)
+def test_results_are_named_by_machine(cpu, expected):
+    assert bench_report.slug({"cpu": cpu, "cores": 2}) == expected
+
+
+def test_readme_is_rewritten_between_its_markers_only(report, gpu_report, tmp_path):
+    file, gpu = tmp_path / "README.md", tmp_path / "gpu.json"
+    file.write_text(README)
+    gpu.write_text(json.dumps(gpu_report))
+    assert "bench, sizing" in run("readme", RECORDED, "--gpu", gpu, "--file", file)
+    text = file.read_text()
+    outside = re.compile(r"(<!-- (\w+):begin -->).*?(<!-- \2:end -->)", re.DOTALL)
+    assert outside.sub(r"\1\3", text) == outside.sub(r"\1\3", README)
+    assert "old figures" not in text
+    assert "AMD EPYC, 2 cores" in text
+    assert "| throughput to NudeDetector.detect | >= 7 | 14.0x | yes |" in text
+    assert "| 240 requests/s for 1.5 s: p99 | <= 67 ms | 762 ms | no |" in text
+    assert "81 pictures/s" not in text  # of another machine
+    # 81.1 pictures/s: 70% of 81 is one stream of 30; 10 streams are 300 pictures/s, 6 servers, and a spare.
+    assert "40.5 pictures/s a CPU core, 6,000 pictures/s a GPU" in text
+    assert "| 2 CPU cores | 81 | 1 | 2 | 7 |" in text
+    assert "| H100 80GB HBM3 with 16 cores | 6000 | 140 | 2 | 2 |" in text
+    run("readme", RECORDED, "--gpu", gpu, "--file", file)
+    assert file.read_text() == text
+    run("readme", RECORDED, "--gpu", tmp_path / "none.json", "--file", file)
+    assert "H100" not in file.read_text()
+
+
+def test_the_chart_is_shown_where_it_is(report, tmp_path):
+    (tmp_path / "results").mkdir()
+    for name in ("a.json", "b.json"):
+        (tmp_path / "results" / name).write_text(RECORDED.read_text())
+    chart.draw(report, tmp_path / "results" / "a.svg")
+    chart.draw(report, tmp_path / "results" / "again.svg")
+    drawn = (tmp_path / "results" / "a.svg").read_bytes()
+    assert ElementTree.fromstring(drawn).tag.endswith("svg")
+    assert drawn == (tmp_path / "results" / "again.svg").read_bytes()
+    for name, shown in (("a.json", "](results/a.svg)"), ("b.json", "")):
+        file = tmp_path / "README.md"
+        file.write_text(README)
+        run("readme", tmp_path / "results" / name, "--file", file)
+        assert (".svg" in file.read_text()) == bool(shown)
+        assert shown in file.read_text()
+
+
+@pytest.mark.parametrize(
+    "content,message",
+    [
+        ("{", "cannot read"),
+        ("[]", "not a report"),
+        (
+            '{"machine": {"cpu": "x", "cores": 2, "gpu": null, "cpu_features": [], "versions": {}, "date": "d"}}',
+            "whole run",
+        ),
+    ],
+)
+def test_readme_stays_as_it_was_when_the_report_is_no_good(tmp_path, content, message):
+    file, bad = tmp_path / "README.md", tmp_path / "bad.json"
+    file.write_text(README)
+    bad.write_text(content)
+    assert message in run("readme", bad, "--file", file, status=1)
+    assert file.read_text() == README
+
+
+def test_readme_without_markers_is_said_so(tmp_path):
+    file = tmp_path / "README.md"
+    file.write_text("# Title\n<!-- bench:end -->\n<!-- bench:begin -->\n")
+    assert "has neither" in run("readme", RECORDED, "--file", file, status=1)
+
+
+@pytest.mark.parametrize("arguments,stands", [((), True), (("--quick",), False), (("--only", "open"), False)])
+def test_only_a_whole_run_stands_among_the_results(report, tmp_path, monkeypatch, arguments, stands):
+    class Measured:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def run(self) -> dict:
+            return report
+
+    monkeypatch.setattr(bench, "Bench", Measured)
+    monkeypatch.setattr(bench_report, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(bench, "ROOT", tmp_path)
+    monkeypatch.setattr(bench.signal, "signal", lambda *_: None)
+    run("run", *arguments)
+    assert (tmp_path / "results" / "amd-epyc-2-cores.json").is_file() == stands
+    assert (tmp_path / "out" / "amd-epyc-2-cores.json").is_file() != stands
+
+
+def test_unknown_parts_are_refused():
+    assert "ensemble,open,peers,int8,growth" in run("run", "--only", "everything", status=2)

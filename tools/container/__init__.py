@@ -1,0 +1,1 @@
+"""What the images copy as a whole: health check, supervisor, plan check, entry point."""

@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""Refuse a TensorRT plan that this server cannot load, with the command that builds the right one.
+
+Runs before tritonserver, also inside its container, hence the standard library only. Triton would come to the
+same end later, with "Version tag does not match" or "unable to load plan file to auto complete config".
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import re
+import sys
+from pathlib import Path
+
+from container import plan_passport
+
+MAKE_PLAN = "make plan"
+# cuDeviceGetAttribute's numbers for the compute capability
+_CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
+
+
+class PlanError(RuntimeError):
+    """The plan must not be served; the message says why and how to rebuild it."""
+
+
+def version_numbers(text: str) -> tuple[int, ...]:
+    """Leading numbers of a version: "11.1.0.106+cuda13.3" -> (11, 1, 0, 106)."""
+    match = re.match(r"\d+(\.\d+)*", text.strip())
+    return tuple(int(part) for part in match.group().split(".")) if match else ()
+
+
+def same_version(one: str, other: str) -> bool:
+    """Whether two versions agree in all the numbers that both give; three at least must be given."""
+    a, b = version_numbers(one), version_numbers(other)
+    shared = min(len(a), len(b))
+    return shared >= 3 and a[:shared] == b[:shared]
+
+
+def check(plan: Path, tensorrt_version: str | None, compute_capability: str | None) -> None:
+    """Refuse `plan` where the server could not load it.
+
+    Args:
+        plan: the ``model.plan`` file; its passport lies beside it.
+        tensorrt_version: of the server's library, e.g. "11.1.0.106"; None where unknown: not compared.
+        compute_capability: of the GPU that serves, e.g. "8.9"; None where unknown: not compared.
+
+    Raises:
+        PlanError: plan or passport missing, not belonging together, or built for something else.
+    """
+    if not plan.is_file():
+        raise PlanError(f"there is no plan at {plan}; build it: {MAKE_PLAN}")
+    try:
+        passport = plan_passport.read(plan)
+    except plan_passport.PassportError as error:
+        raise PlanError(f"{error}: what {plan.name} was built for is unknown; build it anew: {MAKE_PLAN}") from error
+    rebuild = f"build it anew: {MAKE_PLAN} (or, with this TensorRT and GPU: {passport.rebuild_command()})"
+    found = plan_passport.sha256(plan)
+    if found != passport.plan_sha256:
+        raise PlanError(
+            f"{plan} is not the file its passport describes (SHA-256 {found[:12]}..., "
+            f"passport {passport.plan_sha256[:12]}...): a broken copy, or one of the two was replaced; {rebuild}"
+        )
+    if tensorrt_version is not None and not same_version(passport.tensorrt_version, tensorrt_version):
+        raise PlanError(
+            f"{plan} was built by TensorRT {passport.tensorrt_version}, this server has {tensorrt_version}, "
+            f"and plans only load in the version that built them; {rebuild}"
+        )
+    if compute_capability is not None and passport.compute_capability != compute_capability:
+        raise PlanError(
+            f"{plan} was built on {passport.gpu_name} (compute capability {passport.compute_capability}), this GPU has "
+            f"{compute_capability}, and plans only load on the kind of GPU they were built on; {rebuild}"
+        )
+
+
+def library_version() -> str | None:
+    """Version of the TensorRT library that the dynamic linker finds, e.g. "11.1.0.106"; None without one.
+
+    Falls back to TRT_VERSION, which NVIDIA's images set.
+    """
+    for major in (11, 10):
+        try:
+            library = ctypes.CDLL(f"libnvinfer.so.{major}")
+            parts = [getattr(library, f"getInferLib{part}Version")() for part in ("Major", "Minor", "Patch", "Build")]
+        except (OSError, AttributeError):
+            continue
+        return ".".join(map(str, parts))
+    return os.environ.get("TRT_VERSION")
+
+
+def gpu_capability(index: int = 0) -> str | None:
+    """Compute capability of a GPU, e.g. "9.0", asked of the driver; None where there is no such GPU."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    device = ctypes.c_int()
+    if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), index):
+        return None
+    numbers = []
+    for attribute in (_CAPABILITY_MAJOR, _CAPABILITY_MINOR):
+        value = ctypes.c_int()
+        if driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device):
+            return None
+        numbers.append(value.value)
+    return ".".join(map(str, numbers))
+
+
+def main() -> int:
+    """Check one plan against this machine. Exit status 0: it will load; 1: it will not."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("plan", type=Path, help="the model.plan file")
+    parser.add_argument("--tensorrt-version", help="default: that of the library found here")
+    parser.add_argument("--compute-capability", help="default: that of the GPU found here")
+    parser.add_argument("--device", type=int, default=0, help="which GPU serves (default 0)")
+    options = parser.parse_args()
+    version = options.tensorrt_version or library_version()
+    capability = options.compute_capability or gpu_capability(options.device)
+    try:
+        check(options.plan, version, capability)
+        if version is None:
+            raise PlanError("no TensorRT library found here (libnvinfer.so.10 or .11), so no plan can be served")
+        if capability is None:
+            raise PlanError(f"no GPU {options.device} is visible here; start the container with --gpus all")
+    except PlanError as error:
+        print(f"check_plan: {error}", file=sys.stderr)
+        return 1
+    print(f"check_plan: {options.plan} fits TensorRT {version}, compute capability {capability}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""What gpu_bench.py checks before it measures: the GPU's decoder and the answers under load, against the CPU's."""
+
+from __future__ import annotations
+
+import queue
+
+import cv2
+import numpy as np
+import tritonclient.grpc
+
+from nudenet_steps.engines.onnxruntime_cpu import OnnxRuntimeEngine
+from nudenet_steps.pipeline import ENGINE_FILES, HEIGHT, WIDTH, Pipeline
+from nudenet_steps.postprocess import nms
+from nudenet_tools.server.process import Server
+
+BATCH = 8
+THRESHOLD, MARGIN = nms.Settings().confidence_threshold, 0.03  # near the threshold, rounding decides
+LOW = THRESHOLD - MARGIN * 2
+MAX_MEAN_DIFFERENCE = 1.0  # grey levels of 255 over a picture; 0.4 was measured
+MAX_PIXELS = 8.0  # of 1280: FP16 and another decoder move a box by a pixel
+
+
+class AnswerError(RuntimeError):
+    """The server's answers are not the reference's."""
+
+
+def check_decoder(files: list[bytes]) -> dict:
+    """Largest differences of the GPU's decoder from the CPU's, in grey levels of 255: of a mean, of a pixel.
+
+    Ways: through host memory, and left on the GPU; files that the CPU must decode, and damaged ones, in between.
+    """
+    from cuda.bindings import runtime
+
+    from nudenet_steps.cuda import dlpack
+    from nudenet_steps.preprocess import cpu_decoder, jpeg
+    from nudenet_steps.preprocess.gpu_decoder import GpuDecoder
+
+    limits, found = jpeg.Limits(), {}
+    colours = cv2.imdecode(np.frombuffer(files[0], np.uint8), cv2.IMREAD_COLOR)
+    progressive = cv2.imencode(".jpg", colours, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    cut = files[1][: len(files[1]) // 2]
+    calls = [
+        [files[:4], [files[4], progressive]],
+        [[progressive, files[2]], [cut, files[3]]],
+        [[files[5]]],
+        [files[:6]] * 2,
+    ]
+    reference = cpu_decoder.CpuDecoder(HEIGHT, WIDTH, False, 2 * BATCH)
+    for stays in (False, True):
+        chosen = GpuDecoder(HEIGHT, WIDTH, False, BATCH, stay_on_gpu=stays)
+        mean = largest = 0.0
+        for requests in calls:
+            both: list[list[np.ndarray]] = []
+            for each in (chosen, reference):
+                tensors = [each.allocate(len(batch)) for batch in requests]
+                pictures = [
+                    cpu_decoder.read(data, out, limits)
+                    for batch, tensor in zip(requests, tensors, strict=True)
+                    for data, out in zip(batch, tensor, strict=True)
+                ]
+                each.decode(pictures)
+                both.append(tensors)
+            for tensor, expected in zip(*both, strict=True):
+                capsule = chosen.gpu_tensor(tensor)
+                if capsule is not None:
+                    to_host = runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
+                    runtime.cudaMemcpy(tensor.ctypes.data, dlpack.GpuTensor(capsule).address, tensor.nbytes, to_host)
+                differences = np.abs(tensor - expected) * 255
+                mean = max(mean, float(differences.mean(axis=(1, 2, 3)).max()))
+                largest = max(largest, float(differences.max()))
+        if mean > MAX_MEAN_DIFFERENCE:
+            raise AnswerError(f"the GPU's decoder differs from the CPU's by {mean:.2f} of 255 on average")
+        found["left on the GPU" if stays else "through host memory"] = {"mean": mean, "largest": largest}
+    return found
+
+
+def references(files: list[bytes]) -> list[np.ndarray]:
+    """Detections [K,6] of each file by the CPU's decoder and the FP32 graph, and a little below the usual threshold."""
+    pipeline = Pipeline(OnnxRuntimeEngine(ENGINE_FILES, 1), 1, nms.Settings(confidence_threshold=LOW))
+    return [np.array(pipeline.run([data])[0]) for data in files]
+
+
+def differences(found: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
+    """Largest difference of matching detections: (pixels, confidence).
+
+    Raises:
+        AnswerError: a detection that is far above the threshold on one side is missing on the other.
+    """
+    pixels = confidence = 0.0
+    for one, other in ((found, expected), (expected, found)):
+        for row in one[one[:, 5] >= THRESHOLD + MARGIN]:
+            same = other[other[:, 4] == row[4]]
+            distances = np.abs(same[:, :4] - row[:4]).max(axis=1, initial=0)
+            if not len(same) or distances.min() > MAX_PIXELS:
+                raise AnswerError(f"{row} is in one answer only:\n{found}\n{expected}")
+            nearest = same[distances.argmin()]
+            pixels = max(pixels, float(distances.min()))
+            confidence = max(confidence, abs(float(nearest[5] - row[5])))
+    return pixels, confidence
+
+
+def check_answers(server: Server, files: list[bytes], expected: list[np.ndarray], requests: int = 512) -> dict:
+    """Compare answers under load, all files mixed, with the reference.
+
+    Raises:
+        AnswerError: an answer is missing, failed or differs.
+    """
+    done: queue.SimpleQueue = queue.SimpleQueue()
+    worst = [0.0, 0.0]
+    with tritonclient.grpc.InferenceServerClient(server.grpc_url) as client:
+        for i in range(requests):
+            tensor = tritonclient.grpc.InferInput("image", [1, 1], "BYTES")
+            tensor.set_data_from_numpy(np.array([[files[i % len(files)]]], np.object_))
+            client.async_infer(
+                "nudenet",
+                [tensor],
+                lambda result, error, i=i: done.put((i, result, error)),
+                parameters={"confidence_threshold": LOW},
+            )
+            if i >= BATCH * 8:  # so many in flight
+                _compare(done.get(timeout=60), expected, worst)
+        for _ in range(min(requests, BATCH * 8)):
+            _compare(done.get(timeout=60), expected, worst)
+    return {"requests": requests, "pixels": worst[0], "confidence": worst[1]}
+
+
+def _compare(answer: tuple, expected: list[np.ndarray], worst: list[float]) -> None:
+    i, result, error = answer
+    if error is not None:
+        raise AnswerError(f"request {i} failed: {error}")
+    count = int(result.as_numpy("num_detections")[0, 0])
+    for which, value in enumerate(differences(result.as_numpy("detections")[0, :count], expected[i % len(expected)])):
+        worst[which] = max(worst[which], value)

@@ -1,0 +1,130 @@
+"""Load on the real server with the real perf_analyzer, and what it costs: latency, CPU time, time by step."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import psutil
+
+from nudenet_tools.bench import perf_analyzer
+from nudenet_tools.server import repository
+from nudenet_tools.server.process import Server, get_json
+
+STEP_NAMES = {model: model.removeprefix("nudenet_") for model in repository.STEPS}
+PARTS = ("queue", "compute_input", "compute_infer", "compute_output")
+
+
+@dataclass
+class Load:
+    """One load level; latencies in ms, CPU time in ms a picture."""
+
+    level: float  # concurrency, or requests a second
+    throughput: float  # pictures a second
+    p50: float
+    p95: float
+    p99: float
+    failures: int = 0
+    core_ms: dict[str, float] = field(default_factory=dict)  # by process: triton, the steps, load generator
+    mean_batch: dict[str, float] = field(default_factory=dict)  # by step
+    step_ms: dict[str, dict[str, float]] = field(default_factory=dict)  # by step: queue, input, infer, output
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+class LoadBench:
+    """perf_analyzer against one running server."""
+
+    def __init__(self, server: Server, files: Sequence[bytes], window_s: float = 3.0) -> None:
+        self._server, self._window = server, window_s
+        self._folder = tempfile.TemporaryDirectory(prefix="nudenet-bench-")
+        self._input = Path(self._folder.name) / "input.json"
+        perf_analyzer.write_input(self._input, files)
+
+    def close(self) -> None:
+        self._folder.cleanup()
+
+    def closed(self, concurrency: int, batch: int = 1) -> Load:
+        """Closed loop: `concurrency` requests of `batch` pictures always in flight."""
+        return self._measure(
+            ["--concurrency-range", f"{concurrency}:{concurrency}", "-b", str(batch)], concurrency, batch
+        )
+
+    def open(self, rate: float) -> Load:
+        """Open loop: `rate` single-picture requests a second, sent on time whatever the answers do."""
+        arguments = ["--request-rate-range", f"{rate:g}:{rate:g}:1", "--request-distribution", "constant"]
+        # perf_analyzer must not be what limits: enough threads to keep up with late answers.
+        return self._measure([*arguments, "-b", "1", "--max-threads", "64"], rate, 1)
+
+    def _measure(self, arguments: list[str], level: float, batch: int) -> Load:
+        common = ["-m", "nudenet", "-i", "grpc", "-u", self._server.grpc_url, "--input-data", str(self._input)]
+        # Three windows, each counted whatever they differ by: stability is judged over rounds, not inside one.
+        windows = ["--measurement-interval", str(int(self._window * 1000 / 3)), "-r", "3", "-s", "999"]
+        before, cpu, own = self._statistics(), self._cpu(), os.times()
+        (row,) = perf_analyzer.measure([*common, *windows, *arguments])
+        after, cpu_after, own_after = self._statistics(), self._cpu(), os.times()
+        pictures = after["nudenet"]["inference_count"] - before["nudenet"]["inference_count"]
+        spent: dict[str, float] = defaultdict(float)
+        for pid, (name, seconds) in cpu_after.items():
+            spent[name] += (seconds - cpu.get(pid, (name, 0.0))[1]) * 1e3 / pictures
+        generator = own_after.children_user + own_after.children_system - own.children_user - own.children_system
+        spent["load generator"] = generator * 1e3 / pictures
+        load = Load(
+            level,
+            row["Inferences/Second"],
+            row["p50 latency"] / 1e3,
+            row["p95 latency"] / 1e3,
+            row["p99 latency"] / 1e3,
+            int(after["nudenet"]["failures"] - before["nudenet"]["failures"]),
+            dict(spent),
+        )
+        for model, name in STEP_NAMES.items():
+            delta = {key: after[model][key] - before[model][key] for key in after[model]}
+            load.mean_batch[name] = delta["inference_count"] / max(1, delta["execution_count"])
+            load.step_ms[name] = {part: delta[part] / 1e6 / max(1, delta["success"]) for part in PARTS}
+        return load
+
+    def _statistics(self) -> dict[str, dict[str, float]]:
+        """Counters of all models: counts, and nanoseconds by part."""
+        found = {}
+        for entry in get_json(self._server, "/v2/models/stats")["model_stats"]:
+            statistics = entry["inference_stats"]
+            found[entry["name"]] = {
+                "inference_count": entry["inference_count"],
+                "execution_count": entry["execution_count"],
+                "success": statistics["success"]["count"],
+                "failures": statistics["fail"]["count"],
+                **{part: statistics[part]["ns"] for part in PARTS},
+            }
+        return found
+
+    def _cpu(self) -> dict[int, tuple[str, float]]:
+        """CPU seconds by process of the server."""
+        assert self._server.process is not None
+        owners = {pid: name for model, name in STEP_NAMES.items() for pid in self._server.stub_pids(model)}
+        owners[self._server.process.pid] = "triton"
+        found = {}
+        for pid, name in owners.items():
+            times = psutil.Process(pid).cpu_times()
+            found[pid] = (name, times.user + times.system)
+        return found
+
+
+def memory_mb(server: Server) -> dict[str, float]:
+    """Resident memory of the server and of one instance of each step, and its /dev/shm use, in MB.
+
+    Resident memory counts shared pages once a process.
+    """
+    assert server.process is not None
+    found = {"triton": psutil.Process(server.process.pid).memory_info().rss / 1e6}
+    for model, name in STEP_NAMES.items():
+        sizes = [psutil.Process(pid).memory_info().rss / 1e6 for pid in server.stub_pids(model)]
+        if sizes:
+            found[name] = sum(sizes) / len(sizes)
+    found["/dev/shm"] = server.shared_memory_bytes() / 1e6
+    return found

@@ -1,0 +1,71 @@
+"""Time the CPU engine of nudenet_trt in each precision: milliseconds a picture, one thread, batch 8 and 1.
+
+Precisions take turns in short rounds, so that a disturbance from outside meets all of them.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from nudenet_steps.engines import EngineError
+from nudenet_steps.engines.onnxruntime_cpu import OnnxRuntimeEngine
+from nudenet_steps.engines.openvino import OpenVinoEngine, has_bf16
+from nudenet_steps.pipeline import ENGINE_FILES
+
+BATCHES = (8, 1)
+INT8_FILE = "model.int8.onnx"
+
+
+def time_precisions(engines: dict[str, OpenVinoEngine], batch: np.ndarray, rounds: int) -> dict[str, np.ndarray]:
+    """Milliseconds a picture in each round, by precision.
+
+    Args:
+        engines: by precision.
+        batch: FP32 [n,3,H,W].
+        rounds: how many rounds; each is the best of three calls.
+    """
+    times: dict[str, list[float]] = {name: [] for name in engines}
+    for _ in range(rounds):
+        for name, served in engines.items():
+            served.infer([batch])
+            calls = []
+            for _ in range(3):
+                start = time.perf_counter()
+                served.infer([batch])
+                calls.append(time.perf_counter() - start)
+            times[name].append(1000 * min(calls) / len(batch))
+    return {name: np.array(values) for name, values in times.items()}
+
+
+def precisions(
+    folder: Annotated[Path, typer.Option(help="Holds model.onnx and model.int8.onnx.")] = ENGINE_FILES,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 1,
+    rounds: Annotated[int, typer.Option(min=3, help="Rounds to take the median of.")] = 40,
+) -> None:
+    """Print milliseconds a picture for FP32, BF16 and INT8 on OpenVINO, and the speed relative to the first."""
+    names = ["FP32", *(["BF16"] if has_bf16() else [])]
+    if (folder / INT8_FILE).is_file():
+        names.append("INT8")
+    else:
+        typer.echo(f"no {INT8_FILE}: python build/precision.py --precision INT8 makes it", err=True)
+    try:
+        engines = {name: OpenVinoEngine(folder, max(BATCHES), name, threads) for name in names}
+    except EngineError as error:
+        typer.echo(f"bench: {error}", err=True)
+        raise typer.Exit(2) from error
+    pictures = np.random.default_rng(0).random((max(BATCHES), *OnnxRuntimeEngine(folder).shape), np.float32)
+    table = Table("precision", "batch", "median ms", "best ms", "speed against FP32", title=f"{threads} thread(s)")
+    for batch in BATCHES:
+        times = time_precisions(engines, pictures[:batch], rounds)
+        base = np.median(times["FP32"])
+        for name, values in times.items():
+            middle = np.median(values)
+            table.add_row(name, str(batch), f"{middle:.2f}", f"{values.min():.2f}", f"{base / middle:.2f}x")
+    Console().print(table)

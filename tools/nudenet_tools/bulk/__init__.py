@@ -1,0 +1,1 @@
+"""Millions of pictures: listings, actors, parts."""

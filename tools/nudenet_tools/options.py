@@ -1,0 +1,47 @@
+"""Command line options that several tools share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from nudenet_tools.pictures import drawing
+from nudenet_tools.server import repository
+
+Url: TypeAlias = Annotated[str, typer.Option(help="Host and port; default: 127.0.0.1 and GRPC_PORT or HTTP_PORT.")]
+GrpcPort: TypeAlias = Annotated[int, typer.Option(envvar="GRPC_PORT", hidden=True)]
+HttpPort: TypeAlias = Annotated[int, typer.Option(envvar="HTTP_PORT", hidden=True)]
+UseTls: TypeAlias = Annotated[bool, typer.Option("--tls", help="Encrypt, trusting the system's certificates.")]
+Ca: TypeAlias = Annotated[Path | None, typer.Option(help="Encrypt, trusting this PEM file.")]
+ConfidenceThreshold: TypeAlias = Annotated[float | None, typer.Option(help="Least confidence, 0 to 1.")]
+IouThreshold: TypeAlias = Annotated[float | None, typer.Option(help="Overlap above which the weaker box goes.")]
+MaxDetections: TypeAlias = Annotated[int | None, typer.Option(help="Per picture, best first.")]
+Classes: TypeAlias = Annotated[str, typer.Option(help="Labels to keep, comma-separated.")]
+Priority: TypeAlias = Annotated[int, typer.Option(min=0, help="1 is most urgent; 0: the server's default.")]
+CensorClasses: TypeAlias = Annotated[str, typer.Option(help="Labels to censor, comma-separated.")]
+CensorStyle: TypeAlias = Annotated[drawing.Style, typer.Option(help="How to censor.")]
+
+CENSORED_BY_DEFAULT = ",".join(drawing.CENSORED_BY_DEFAULT)
+
+
+def split_labels(text: str, option: str) -> list[str]:
+    """Label names out of a comma-separated option.
+
+    Raises:
+        typer.BadParameter: a name that the model does not know.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in repository.labels()]
+    if unknown or not names:
+        raise typer.BadParameter(
+            f"no label {unknown[0] if unknown else text!r}; there are: {', '.join(repository.labels())}",
+            param_hint=option,
+        )
+    return names
+
+
+def asked_labels(shown: list[str] | None, censored: list[str] | None) -> list[str] | None:
+    """Labels to ask the server for; None asks for all. What is to be censored must be found, shown or not."""
+    return None if shown is None else sorted({*shown, *(censored or [])})

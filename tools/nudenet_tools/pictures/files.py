@@ -1,0 +1,119 @@
+"""Pictures named on a command line, and the files written for them."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import nudenet_client
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+STDIN = "-"
+JPEG_QUALITY = 95
+
+
+class OutputError(ValueError):
+    """A picture must not or cannot be written; the message says where and why."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One picture to look at: `name` as shown to people, `relative` where its outputs lie below an output folder."""
+
+    name: str
+    relative: Path
+
+    def read(self) -> bytes:
+        """The JPEG file to send; other picture formats are encoded.
+
+        Raises:
+            nudenet_client.PictureError: unreadable.
+        """
+        return sys.stdin.buffer.read() if self.name == STDIN else nudenet_client.to_jpeg(self.name)
+
+
+def find(arguments: Sequence[str]) -> list[Source]:
+    """The pictures that the arguments name: files as they are, folders searched below, ``-`` for standard input.
+
+    Raises:
+        FileNotFoundError: a folder without pictures; a missing file fails when it is read, as any other file.
+    """
+    sources: list[Source] = []
+    taken: set[Path] = set()
+    for argument in arguments:
+        path = Path(argument)
+        if argument == STDIN:
+            found = [(STDIN, Path("stdin"))]
+        elif path.is_dir():
+            files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            if not files:
+                raise FileNotFoundError(f"{path}: no pictures there ({' '.join(sorted(SUFFIXES))})")
+            found = [(str(p), p.relative_to(path)) for p in files]
+        else:
+            found = [(argument, Path(path.name))]
+        for name, relative in found:
+            sources.append(Source(name, _free_name(relative.with_suffix(".jpg"), taken)))
+    return sources
+
+
+def _free_name(wanted: Path, taken: set[Path]) -> Path:
+    """`wanted`, or with a number where an earlier picture has that name."""
+    name, number = wanted, 1
+    while name in taken:
+        number += 1
+        name = wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
+    taken.add(name)
+    return name
+
+
+class Writer:
+    """Writes JPEG files below `folder`, never onto a picture that was read."""
+
+    def __init__(self, folder: Path, sources: Sequence[Source]) -> None:
+        self._folder = folder
+        self._originals = {os.path.realpath(source.name) for source in sources if source.name != STDIN}
+
+    def write(self, source: Source, pixels: np.ndarray, original: bytes) -> Path:
+        """Write `pixels`, RGB uint8 [h,w,3]: no metadata but the colour profile of `original`, a JPEG file.
+
+        Raises:
+            OutputError: the target is an original, or cannot be written.
+        """
+        target = self._folder / source.relative
+        if os.path.realpath(target) in self._originals:
+            raise OutputError(f"{target} is an original and stays as it is; choose another folder")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # Beside the target, then renamed: a half-written file is never seen, a link is replaced, not followed.
+            with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".part", delete=False) as file:
+                part = Path(file.name)
+                try:
+                    profile = _colour_profile(original)
+                    Image.fromarray(pixels).save(file, "JPEG", quality=JPEG_QUALITY, icc_profile=profile)
+                    part.chmod(0o666 & ~_umask())
+                    part.replace(target)
+                except BaseException:
+                    part.unlink()
+                    raise
+        except OSError as error:
+            raise OutputError(f"{target} cannot be written: {error.strerror or error}") from error
+        return target
+
+
+def _colour_profile(data: bytes) -> bytes | None:
+    with Image.open(io.BytesIO(data)) as picture:
+        return picture.info.get("icc_profile") if picture.mode == "RGB" else None  # the pixels written are RGB
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

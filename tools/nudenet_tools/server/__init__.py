@@ -1,0 +1,1 @@
+"""One tritonserver on this machine: repository, tuning, start, status."""

@@ -1,0 +1,45 @@
+"""What must be there before a server starts: the network's graph, and which configuration fits what is there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from container import check_plan
+from nudenet_tools import MODEL_REPOSITORY, ROOT
+from nudenet_tools.server.process import Installation, ServerError
+
+PLAN = MODEL_REPOSITORY / "nudenet_trt" / "1" / "model.plan"
+ONNX = PLAN.with_suffix(".onnx")
+
+
+console = Console(stderr=True, highlight=False)
+
+
+def ensure_onnx() -> None:
+    """Export the ONNX file if it is not there.
+
+    Raises:
+        ServerError: the export failed.
+    """
+    if ONNX.is_file():
+        return
+    console.print("exporting the network from the nudenet package ...")
+    export = [sys.executable, str(ROOT / "build" / "export_onnx.py")]
+    if subprocess.run(export, check=False).returncode != 0:
+        raise ServerError("the ONNX export failed; see the message above")
+
+
+def choose_config(installation: Installation, plan: Path = PLAN) -> str:
+    """ "" (the committed production setting) where a plan and a TensorRT backend are there, else ``cpu``.
+
+    Raises:
+        check_plan.PlanError: there is a plan, but not for this server or GPU.
+    """
+    if not installation.has_tensorrt or not plan.is_file():
+        return "cpu"
+    check_plan.check(plan, check_plan.library_version(), check_plan.gpu_capability())
+    return ""

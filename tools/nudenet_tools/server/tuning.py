@@ -1,0 +1,85 @@
+"""What is set for one machine instead of standing in a committed file. The figures behind it are in bench/NOTES.md."""
+
+from __future__ import annotations
+
+import os
+
+from nudenet_tools.server import mps
+from nudenet_tools.server.repository import ConfigError, Tuning
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def for_config(name: str, precision: str = "", decoder: str = "") -> Tuning:
+    """What suits this machine in configuration `name`; configurations that nothing is known of stay as they are.
+
+    Args:
+        precision: of the detector; "" is the configuration's own choice.
+        decoder: for cuda: cpu or nvjpeg; "" is cpu.
+
+    Raises:
+        ConfigError: the configuration has no such choice.
+    """
+    if name == "cpu" and not decoder:
+        return for_cpu(cores(), precision or "auto")
+    if name == "cuda":
+        return for_cuda(cores(), decoder or "cpu", precision or "FP16", mps.is_running())
+    if precision or decoder:
+        choice = "--precision" if precision and not decoder else "--decoder"
+        raise ConfigError(
+            f"configuration {name or 'config.pbtxt'!r} has no {choice}: --precision is for cpu and cuda (a plan has "
+            "the precision it was built with), --decoder is for cuda"
+        )
+    return Tuning()
+
+
+def for_cpu(cpu_cores: int, precision: str = "auto") -> Tuning:
+    """The cpu configuration on `cpu_cores` cores.
+
+    Args:
+        cpu_cores: cores for server, steps and engine together.
+        precision: see engine.PRECISIONS.
+    """
+    return Tuning(
+        instances={
+            "nudenet_preprocess": max(2, cpu_cores // 2),
+            "nudenet_trt": min(2, cpu_cores),  # one alone takes all threads, two at work half of them each
+            "nudenet_postprocess": 1,
+        },
+        parameters={
+            # Full batches for all cores; on few of them the committed 24.
+            "nudenet_preprocess": {"max_in_flight": str(max(24, 5 * cpu_cores))},
+            "nudenet_trt": {"threads": str(cpu_cores), "precision": precision},
+        },
+    )
+
+
+def for_cuda(cpu_cores: int, decoder: str = "cpu", precision: str = "FP16", shared: bool = False) -> Tuning:
+    """The cuda configuration on a host with `cpu_cores` cores and one GPU.
+
+    Args:
+        decoder: cpu, or nvjpeg for the GPU's JPEG engine, which does not report damage inside a file.
+        precision: FP16 or FP32.
+        shared: processes share the GPU through CUDA MPS; without it they take turns, and fewer are better.
+    """
+    on_gpu = decoder == "nvjpeg"
+    if on_gpu and shared:
+        decoders, detectors, postprocessors = 6, 3, cpu_cores // 3
+    elif on_gpu:
+        decoders, detectors, postprocessors = 3, 2, cpu_cores // 4
+    else:
+        decoders, detectors, postprocessors = max(2, cpu_cores - 4), 2, cpu_cores // 4
+    return Tuning(
+        instances={
+            "nudenet_preprocess": decoders,
+            "nudenet_trt": detectors,
+            "nudenet_postprocess": max(1, postprocessors),
+        },
+        parameters={
+            "nudenet_preprocess": {"decoder": decoder, "strict": "false" if on_gpu else "true"},
+            "nudenet_trt": {"precision": precision},
+        },
+    )
