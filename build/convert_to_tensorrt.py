@@ -25,6 +25,7 @@ from nudenet_build.graph import export as graph_export
 from nudenet_build.graph import precision as graph_precision
 from nudenet_build.trt import builder, cuda_device, plan_writer, runner, session
 from nudenet_build.trt.progress import BuildProgress
+from nudenet_steps.cuda import runtime
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_ONNX = graph_export.DEFAULT_OUTPUT
@@ -94,7 +95,7 @@ def build(trt: ModuleType, graph: Path, options: builder.BuildOptions, timing_ca
 
 def run_test(
     trt: ModuleType,
-    runtime: Any,
+    cuda: Any,
     built: builder.BuiltPlan,
     options: builder.BuildOptions,
     precision: Precision,
@@ -111,7 +112,7 @@ def run_test(
     reference = engine_check.reference_candidates(onnx_path, inputs)
     batches = range(options.min_batch, options.max_batch + 1)
     table = Table("batch", "median ms", "p99 ms", "pictures/s", title="GPU time without copies")
-    with runner.open_engine(trt, runtime, built.plan, options.max_batch) as engine:
+    with runner.open_engine(trt, cuda, built.plan, options.max_batch) as engine:
         agreement = engine_check.compare(engine.infer, inputs, geometries, reference, batches)
         faults = engine_check.faults(agreement, limits)
         for batch in [] if faults else batches:  # how fast a wrong answer comes does not matter
@@ -155,8 +156,8 @@ def convert(
             graph_export.write_atomically(model, onnx_path)
         graph = prepare_graph(precision, onnx_path, calibration_data, output.parent)
         trt = session.load()
-        runtime = cuda_device.load()
-        gpu = cuda_device.select(runtime, device)
+        cuda = runtime.load()
+        gpu = cuda_device.select(cuda, device)
         console.print(
             f"TensorRT {trt.__version__}, {gpu.name} (compute capability {gpu.compute_capability}, "
             f"{gpu.free_bytes >> 20} of {gpu.total_bytes >> 20} MiB free)"
@@ -165,7 +166,7 @@ def convert(
         accuracy: dict[str, float] | None = None
         faults: list[str] = []
         if test:
-            accuracy, faults = run_test(trt, runtime, built, options, precision, onnx_path, images)
+            accuracy, faults = run_test(trt, cuda, built, options, precision, onnx_path, images)
         if faults:
             errors.print(
                 f"convert_to_tensorrt: the plan disagrees with the FP32 graph: {'; '.join(faults)}. It was not put at "
@@ -180,7 +181,7 @@ def convert(
         graph_export.ExportError,
         graph_precision.PrecisionError,
         session.TensorRTError,
-        cuda_device.CudaError,
+        runtime.CudaError,
         engine_check.CheckError,
         OSError,
     ) as error:

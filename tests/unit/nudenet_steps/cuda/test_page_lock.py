@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from nudenet_steps.cuda.page_lock import PageLock
+from nudenet_steps.cuda.runtime import Checked
 
 
 class Runtime:
@@ -50,7 +51,7 @@ def covers(lock, array):
 
 def test_a_mapping_is_locked_as_a_whole_and_once(region):
     runtime, memory = Runtime(), region(2 * mmap.PAGESIZE)
-    lock = PageLock(runtime)
+    lock = PageLock(Checked(runtime))
     assert covers(lock, memory[100:300])
     assert covers(lock, memory[mmap.PAGESIZE :])
     assert covers(lock, memory)
@@ -59,7 +60,7 @@ def test_a_mapping_is_locked_as_a_whole_and_once(region):
 
 def test_a_grown_file_is_locked_where_it_is_mapped_anew(region):
     runtime = Runtime()
-    lock = PageLock(runtime)
+    lock = PageLock(Checked(runtime))
     before = region(mmap.PAGESIZE)
     assert covers(lock, before)
     after = region(3 * mmap.PAGESIZE)
@@ -70,14 +71,14 @@ def test_a_grown_file_is_locked_where_it_is_mapped_anew(region):
 
 def test_other_memory_is_left_alone():
     runtime, array = Runtime(), np.zeros(1 << 22, np.uint8)
-    assert not covers(PageLock(runtime), array)
+    assert not covers(PageLock(Checked(runtime)), array)
     assert runtime.locked == []
 
 
 def test_the_maps_are_not_read_again_for_memory_that_was_refused(tmp_path):
     maps = tmp_path / "maps"
     maps.write_text("1000-3000 rw-p 00000000 00:00 0\n3000-5000 rw-p 00000000 00:00 0 [heap]\n")
-    lock = PageLock(Runtime(), maps)
+    lock = PageLock(Checked(Runtime()), maps)
     assert not lock.covers(0x2000, 0x2000)  # from one mapping into the next
     maps.unlink()
     assert not lock.covers(0x2000, 0x2000)
@@ -86,7 +87,7 @@ def test_the_maps_are_not_read_again_for_memory_that_was_refused(tmp_path):
 def test_memory_beyond_the_end_is_not_covered(tmp_path):
     maps = tmp_path / "maps"
     maps.write_text("1000-3000 rw-s 00000000 00:18 5 /dev/shm/a region\n")
-    lock = PageLock(Runtime(), maps)
+    lock = PageLock(Checked(Runtime()), maps)
     assert not lock.covers(0x2000, 0x1001)
     assert lock.covers(0x2000, 0x1000)
 
@@ -94,7 +95,7 @@ def test_memory_beyond_the_end_is_not_covered(tmp_path):
 def test_a_refusal_of_the_driver_is_no_error_and_is_taken_back(region):
     runtime, memory = Runtime(), region(mmap.PAGESIZE)
     runtime.status = 2
-    lock = PageLock(runtime)
+    lock = PageLock(Checked(runtime))
     assert not covers(lock, memory)
     assert not covers(lock, memory)
     assert (len(runtime.locked), runtime.errors_taken) == (1, 1)

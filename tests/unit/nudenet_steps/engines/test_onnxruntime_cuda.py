@@ -1,4 +1,4 @@
-"""`cuda_engine.py`: pictures reach the GPU in order, wherever they lie. GPU memory is host memory here."""
+"""Engine and `cuda/batch.py`: pictures reach the GPU in order, wherever they lie. GPU memory is host memory here."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from nudenet_steps.cuda import dlpack
+from nudenet_steps.cuda.runtime import CudaError
+from nudenet_steps.engines import EngineError
 from nudenet_steps.engines.onnxruntime_cuda import CudaEngine
-from nudenet_steps.engines.openvino import EngineError
 
 SHAPE, CANDIDATES = (3, 4, 5), 7
 
@@ -38,6 +39,11 @@ class Runtime(types.ModuleType):
         return 0, ctypes.addressof(self.memory[-1])
 
     cudaMallocHost = cudaMalloc
+
+    def cudaFree(self, address):
+        return (0,)
+
+    cudaFreeHost = cudaFree
 
     def cudaStreamCreateWithFlags(self, flags):
         return 0, 5
@@ -97,10 +103,7 @@ class RunOptions:
 @pytest.fixture
 def runtime(monkeypatch):
     runtime = Runtime()
-    monkeypatch.setitem(sys.modules, "cuda", types.ModuleType("cuda"))
-    bindings = types.ModuleType("cuda.bindings")
-    bindings.runtime = runtime
-    monkeypatch.setitem(sys.modules, "cuda.bindings", bindings)
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", runtime)
     onnxruntime = types.ModuleType("onnxruntime")
     onnxruntime.__version__ = "1"
     onnxruntime.get_available_providers = lambda: ["CUDAExecutionProvider"]
@@ -161,7 +164,7 @@ def test_tensors_on_the_gpu_stay_there(engine, runtime, pictures):
 
 def test_a_cuda_error_says_so(engine, runtime, pictures):
     runtime.status = 700
-    with pytest.raises(EngineError, match="700"):
+    with pytest.raises(CudaError, match="cudaMemcpyAsync failed with 700"):
         engine.infer([pictures[:1]])
 
 

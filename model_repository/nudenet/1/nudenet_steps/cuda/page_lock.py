@@ -6,9 +6,12 @@ then mapped once more, and the mappings before it stay until the process ends. S
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from pathlib import Path
 from typing import Any
+
+from nudenet_steps.cuda.runtime import CudaError
 
 MAPS = Path("/proc/self/maps")
 SHARED_MEMORY = "/dev/shm/"
@@ -20,12 +23,12 @@ class PageLock:
     """Page-locks the shared memory that it is shown, each mapping once.
 
     Args:
-        runtime: the module ``cuda.bindings.runtime``.
+        cuda: see `nudenet_steps.cuda.runtime.load`.
         maps: lists this process's mappings.
     """
 
-    def __init__(self, runtime: Any, maps: Path = MAPS) -> None:
-        self._runtime, self._maps = runtime, maps
+    def __init__(self, cuda: Any, maps: Path = MAPS) -> None:
+        self._cuda, self._maps = cuda, maps
         self._locked: list[tuple[int, int]] = []
         self._refused: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)
 
@@ -43,11 +46,13 @@ class PageLock:
         return False
 
     def _lock(self, begin: int, end: int) -> bool:
-        (status,) = self._runtime.cudaHostRegister(begin, end - begin, self._runtime.cudaHostRegisterDefault)
-        if int(status) == 0:
-            return True
-        self._runtime.cudaGetLastError()  # takes the error back: ONNX Runtime would stumble over it
-        return False
+        try:
+            self._cuda.cudaHostRegister(begin, end - begin, self._cuda.cudaHostRegisterDefault)
+        except CudaError:
+            with contextlib.suppress(CudaError):  # it returns the error that it takes back
+                self._cuda.cudaGetLastError()  # ONNX Runtime would stumble over it
+            return False
+        return True
 
     def _mapping(self, address: int) -> tuple[int, int, str]:
         """Begin, end and file of the mapping at `address`; no file for anonymous memory."""

@@ -5,13 +5,14 @@ The stand-in for a host that has a GPU but no TensorRT plan. No Triton import: u
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nudenet_steps.cuda import runtime
+from nudenet_steps.cuda.batch import Batch
 from nudenet_steps.cuda.dlpack import GpuTensor
 from nudenet_steps.cuda.page_lock import PageLock
 from nudenet_steps.engines import EngineError
@@ -19,19 +20,8 @@ from nudenet_steps.engines import EngineError
 FILES = {"FP32": "model.onnx", "FP16": "model.fp16.onnx"}
 
 
-def _cuda(result: tuple) -> Any:
-    status, *values = result
-    if int(status) != 0:
-        raise EngineError(f"CUDA call failed with {status!r}; see nvidia-smi")
-    return values[0] if values else None
-
-
 class CudaEngine:
-    """Input and output stay at fixed addresses, as CUDA graphs need.
-
-    The GPU fetches parts in shared memory, where Triton puts them, by itself: 0.1 ms for 8 pictures. Parts elsewhere in
-    host memory go through page-locked memory, one being copied there while the one before is on its way: 0.6 ms.
-    """
+    """One session; every batch size is captured on the same memory, see `Batch`."""
 
     def __init__(self, folder: Path, max_batch: int, precision: str = "FP16", threads: int = 0) -> None:
         """Load, then capture a graph for every batch size.
@@ -43,10 +33,10 @@ class CudaEngine:
             threads: not used; the GPU does the work.
 
         Raises:
-            EngineError: unknown precision, missing file, ONNX Runtime without CUDA, or no GPU.
+            EngineError: unknown precision, missing file, or ONNX Runtime without CUDA.
+            CudaError: no GPU, or out of memory.
         """
         import onnxruntime
-        from cuda.bindings import runtime
 
         self.precision = "FP16" if precision == "auto" else precision
         if self.precision not in FILES:
@@ -57,9 +47,8 @@ class CudaEngine:
         if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
             raise EngineError("this ONNX Runtime has no CUDA: pip install -r requirements/cuda.txt")
         self.name = f"ONNX Runtime {onnxruntime.__version__} on CUDA"
-        self._runtime = runtime
-        self._page_lock = PageLock(runtime)
-        self._stream = _cuda(runtime.cudaStreamCreateWithFlags(runtime.cudaStreamNonBlocking))
+        self._cuda = runtime.load()
+        self._stream = self._cuda.cudaStreamCreateWithFlags(self._cuda.cudaStreamNonBlocking)
         # Heuristic choice with channels last: 0.9 ms at batch 8 on an H100; exhaustive search takes 1.9 ms there, since
         # it leaves the fused convolutions aside. Bias in the convolutions' kernels: 6% less at batch 1, for 5 s more to
         # load; tried with FP16 only. TF32 off: FP32 means FP32.
@@ -78,31 +67,21 @@ class CudaEngine:
             raise EngineError("ONNX Runtime could not start on the GPU; see the warnings above")
         shape = (max_batch, *session.get_inputs()[0].shape[1:])
         output_shape = (max_batch, *session.get_outputs()[0].shape[1:])
-        self._input, self._host_input = self._memory(shape)
-        self._output, self._host_output = self._memory(output_shape)
+        self._batch = Batch(self._cuda, PageLock(self._cuda), self._stream, shape, output_shape)
         self._runs = [None, *(self._capture(onnxruntime, session, size) for size in range(1, max_batch + 1))]
-
-    def _memory(self, shape: tuple[int, ...]) -> tuple[int, np.ndarray]:
-        """Address of device memory, and page-locked host memory, both FP32 of `shape`."""
-        count = int(np.prod(shape))
-        device = int(_cuda(self._runtime.cudaMalloc(count * 4)))
-        host = (ctypes.c_float * count).from_address(int(_cuda(self._runtime.cudaMallocHost(count * 4))))
-        array = np.ctypeslib.as_array(host).reshape(shape)
-        array[...] = 0
-        return device, array
 
     def _capture(self, onnxruntime: Any, session: Any, size: int) -> Any:
         """A function that replays the graph of one batch size."""
         binding = session.io_binding()
-        input_shape, output_shape = (size, *self._host_input.shape[1:]), (size, *self._host_output.shape[1:])
-        binding.bind_input("input", "cuda", 0, np.float32, input_shape, self._input)
-        binding.bind_output("output", "cuda", 0, np.float32, output_shape, self._output)
+        batch = self._batch
+        binding.bind_input("input", "cuda", 0, np.float32, batch.input_shape(size), batch.input_address)
+        binding.bind_output("output", "cuda", 0, np.float32, batch.output_shape(size), batch.output_address)
         options = onnxruntime.RunOptions()
         options.add_run_config_entry("gpu_graph_id", str(size))
         options.add_run_config_entry("disable_synchronize_execution_providers", "1")  # one wait, after the copy back
         for _ in range(3):  # choose algorithms, capture, replay once
             session.run_with_iobinding(binding, options)
-            _cuda(self._runtime.cudaStreamSynchronize(self._stream))
+            self._cuda.cudaStreamSynchronize(self._stream)
         return lambda: session.run_with_iobinding(binding, options)
 
     def replay(self, size: int) -> None:
@@ -124,31 +103,6 @@ class CudaEngine:
         Returns:
             FP32 [sum n_i,candidates,6]; valid until the next call.
         """
-        start = 0
-        for part in parts:
-            self._send(part, start)
-            start += len(part)
-        self.replay(start)
-        output = self._host_output[:start]
-        kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        _cuda(self._runtime.cudaMemcpyAsync(output.ctypes.data, self._output, output.nbytes, kind, self._stream))
-        _cuda(self._runtime.cudaStreamSynchronize(self._stream))
-        return output
-
-    def _send(self, part: np.ndarray | GpuTensor, start: int) -> None:
-        """Start copying `part` to row `start` of the GPU's input."""
-        kinds, row = self._runtime.cudaMemcpyKind, self._host_input[0].nbytes
-        if isinstance(part, GpuTensor):
-            address, kind = part.address, kinds.cudaMemcpyDeviceToDevice
-        else:
-            address, kind = self._address(part, start), kinds.cudaMemcpyHostToDevice
-        _cuda(self._runtime.cudaMemcpyAsync(self._input + start * row, address, len(part) * row, kind, self._stream))
-
-    def _address(self, part: np.ndarray, start: int) -> int:
-        """Where the GPU can read `part`: in place, or copied to row `start` of the page-locked memory."""
-        address = part.ctypes.data
-        if part.dtype == np.float32 and part.flags.c_contiguous and self._page_lock.covers(address, part.nbytes):
-            return address
-        staged = self._host_input[start : start + len(part)]
-        np.copyto(staged, part)
-        return staged.ctypes.data
+        count = self._batch.send(parts)
+        self.replay(count)
+        return self._batch.fetch(count)

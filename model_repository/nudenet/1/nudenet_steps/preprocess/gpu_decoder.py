@@ -12,10 +12,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from cuda.bindings import driver, nvrtc, runtime
+from cuda.bindings import driver as _driver
+from cuda.bindings import nvrtc as _nvrtc
+from cuda.bindings import runtime as _runtime
 
 from nudenet_steps.cuda import dlpack
+from nudenet_steps.cuda.runtime import Checked, page_locked
 from nudenet_steps.preprocess.cpu_decoder import CpuDecoder, Picture
+
+driver, nvrtc, runtime = Checked(_driver), Checked(_nvrtc), Checked(_runtime)
 
 _HARDWARE_BACKEND = 3  # NVJPEG_BACKEND_HARDWARE
 _PLANAR_RGB = 3  # NVJPEG_OUTPUT_RGB
@@ -55,7 +60,7 @@ extern "C" __global__ void shrink(const Source* sources, float* out, int width, 
 
 
 class GpuError(RuntimeError):
-    """No usable GPU, nvJPEG or JPEG engine; the message says what to do."""
+    """No nvJPEG or JPEG engine, or a call to it failed; the message says what to do."""
 
 
 class _Image(ctypes.Structure):
@@ -72,16 +77,9 @@ class _Source(ctypes.Structure):
     )
 
 
-def _cuda(result: tuple) -> Any:
-    status, *values = result
-    if int(status) != 0:
-        raise GpuError(f"CUDA call failed with {status!r}; see nvidia-smi, or set decoder to cpu")
-    return values[0] if values else None
-
-
 def is_shared(device: int) -> bool:
     """Whether CUDA MPS lets processes work on GPU `device` at the same time, instead of in turns."""
-    return bool(_cuda(runtime.cudaDeviceGetAttribute(runtime.cudaDeviceAttr.cudaDevAttrMpsEnabled, device)))
+    return bool(runtime.cudaDeviceGetAttribute(runtime.cudaDeviceAttr.cudaDevAttrMpsEnabled, device))
 
 
 class GpuDecoder:
@@ -96,23 +94,22 @@ class GpuDecoder:
             stay_on_gpu: what the GPU decodes is not copied to host memory; `gpu_tensor` hands it over.
 
         Raises:
-            GpuError: no GPU, no nvJPEG, or a GPU without the JPEG engine.
+            GpuError: no nvJPEG, or a GPU without the JPEG engine.
+            CudaError: no GPU, or out of memory.
         """
         self._height, self._width, self._max_batch = height, width, max_batch
         self._device, self._stays_on_gpu = device, stay_on_gpu
         self._on_gpu: frozenset[int] = frozenset()  # slots that the GPU has filled
         self._cpu = CpuDecoder(height, width, strict)
-        _cuda(runtime.cudaSetDevice(device))
-        _cuda(runtime.cudaFree(0))  # creates the context
-        self._stream = _cuda(runtime.cudaStreamCreateWithFlags(runtime.cudaStreamNonBlocking))
+        runtime.cudaSetDevice(device)
+        runtime.cudaFree(0)  # creates the context
+        self._stream = runtime.cudaStreamCreateWithFlags(runtime.cudaStreamNonBlocking)
         self._kernel = self._compile(device)
         size = max_batch * 3 * height * width
-        self._result = _cuda(runtime.cudaMalloc(size * 4))
-        address = int(_cuda(runtime.cudaMallocHost(size * 4)))
-        memory = (ctypes.c_float * size).from_address(address)
-        self._host = np.ctypeslib.as_array(memory).reshape(max_batch, 3, height, width)
+        self._result = runtime.cudaMalloc(size * 4)
+        self._host = page_locked(runtime, (max_batch, 3, height, width))
         self._used = 0
-        self._device_sources = _cuda(runtime.cudaMalloc(max_batch * ctypes.sizeof(_Source)))
+        self._device_sources = runtime.cudaMalloc(max_batch * ctypes.sizeof(_Source))
         self._arena, self._arena_bytes = 0, 0
         self._supported: dict[bytes, bool] = {}  # by everything before a file's entropy-coded data
         self._layout: tuple = ()
@@ -120,15 +117,15 @@ class GpuDecoder:
         self._open_nvjpeg()
 
     def _compile(self, device: int) -> Any:
-        major = _cuda(runtime.cudaDeviceGetAttribute(runtime.cudaDeviceAttr.cudaDevAttrComputeCapabilityMajor, device))
-        minor = _cuda(runtime.cudaDeviceGetAttribute(runtime.cudaDeviceAttr.cudaDevAttrComputeCapabilityMinor, device))
-        program = _cuda(nvrtc.nvrtcCreateProgram(_KERNEL.encode(), b"shrink.cu", 0, [], []))
+        major = runtime.cudaDeviceGetAttribute(runtime.cudaDeviceAttr.cudaDevAttrComputeCapabilityMajor, device)
+        minor = runtime.cudaDeviceGetAttribute(runtime.cudaDeviceAttr.cudaDevAttrComputeCapabilityMinor, device)
+        program = nvrtc.nvrtcCreateProgram(_KERNEL.encode(), b"shrink.cu", 0, [], [])
         options = [f"--gpu-architecture=sm_{major}{minor}".encode()]
-        _cuda(nvrtc.nvrtcCompileProgram(program, len(options), options))
-        binary = b" " * _cuda(nvrtc.nvrtcGetCUBINSize(program))
-        _cuda(nvrtc.nvrtcGetCUBIN(program, binary))
-        self._module = _cuda(driver.cuModuleLoadData(np.char.array(binary)))
-        return _cuda(driver.cuModuleGetFunction(self._module, b"shrink"))
+        nvrtc.nvrtcCompileProgram(program, len(options), options)
+        binary = b" " * nvrtc.nvrtcGetCUBINSize(program)
+        nvrtc.nvrtcGetCUBIN(program, binary)
+        self._module = driver.cuModuleLoadData(np.char.array(binary))
+        return driver.cuModuleGetFunction(self._module, b"shrink")
 
     def _open_nvjpeg(self) -> None:
         for name in _LIBRARIES:
@@ -218,7 +215,7 @@ class GpuDecoder:
         to_device = runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
         for i, picture in enumerate(tensor):  # what the CPU decoded, or nobody
             if first + i not in self._on_gpu:
-                _cuda(runtime.cudaMemcpy(address + i * picture.nbytes, picture.ctypes.data, picture.nbytes, to_device))
+                runtime.cudaMemcpy(address + i * picture.nbytes, picture.ctypes.data, picture.nbytes, to_device)
         return dlpack.export(address, tensor.shape, self._device)
 
     def _slot(self, array: np.ndarray) -> int | None:
@@ -249,7 +246,7 @@ class GpuDecoder:
         )
         if status:
             self._initialized_for = 0
-            _cuda(runtime.cudaStreamSynchronize(self._stream))
+            runtime.cudaStreamSynchronize(self._stream)
             return False
         self._shrink(max(slots) + 1)
         return True
@@ -267,27 +264,23 @@ class GpuDecoder:
             sources[slot] = _Source(address, width, height, box_width, box_height)
             address += width * height * 3
         to_device = runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
-        _cuda(runtime.cudaMemcpy(self._device_sources, ctypes.addressof(sources), ctypes.sizeof(sources), to_device))
+        runtime.cudaMemcpy(self._device_sources, ctypes.addressof(sources), ctypes.sizeof(sources), to_device)
         self._layout = layout
 
     def _shrink(self, count: int) -> None:
         """Area average of what was decoded, for the first `count` slots; waits until it is there."""
         values = (int(self._device_sources), int(self._result), self._width, self._height)
         types = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int)
-        _cuda(
-            driver.cuLaunchKernel(
-                self._kernel, -(-self._width // 128), self._height, 3 * count, 128, 1, 1, 0, int(self._stream),
-                (values, types), 0,
-            )
-        )  # fmt: skip
+        blocks = (-(-self._width // 128), self._height, 3 * count)
+        driver.cuLaunchKernel(self._kernel, *blocks, 128, 1, 1, 0, int(self._stream), (values, types), 0)
         if not self._stays_on_gpu:
             to_host, size = runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost, self._host[:count].nbytes
-            _cuda(runtime.cudaMemcpyAsync(self._host.ctypes.data, self._result, size, to_host, self._stream))
-        _cuda(runtime.cudaStreamSynchronize(self._stream))
+            runtime.cudaMemcpyAsync(self._host.ctypes.data, self._result, size, to_host, self._stream)
+        runtime.cudaStreamSynchronize(self._stream)
 
     def _reserve(self, size: int) -> None:
         """Grow the memory for decoded pictures; it never shrinks, limits on pixels bound it."""
         if size > self._arena_bytes:
             if self._arena:
-                _cuda(runtime.cudaFree(self._arena))
-            self._arena, self._arena_bytes = int(_cuda(runtime.cudaMalloc(size))), size
+                runtime.cudaFree(self._arena)
+            self._arena, self._arena_bytes = int(runtime.cudaMalloc(size)), size
