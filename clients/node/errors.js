@@ -35,6 +35,10 @@ export class PictureError extends ClientError {
  */
 export function fromGrpc(error, url) {
   const message = (error.details || error.message).replace(/\s*Resolution note: *$/, '');
+  if (message.includes('is not healthy')) {
+    // INTERNAL to Triton: a Python process died; supervision replaces the server
+    return new ServerUnavailable(`${url}: ${message}`, { cause: error });
+  }
   switch (error.code) {
     case status.UNAVAILABLE:
       return new ServerUnavailable(`${url}: ${message}`, { cause: error });

@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import grpc from '@grpc/grpc-js';
 import protoLoader from '@grpc/proto-loader';
 
+import { isLoopback, parseUrl } from './endpoint.js';
 import { ClientError, ServerUnavailable, fromGrpc } from './errors.js';
 
 const DESCRIPTORS = fileURLToPath(new URL('triton.binpb', import.meta.url));
@@ -69,8 +70,11 @@ export class Connection {
     this.url = url;
     this.#deadlineMs = deadlineMs;
     this.#retries = retries;
+    const server = parseUrl(url);
+    if (server.tls) tls ??= {};
     const Service = loadService();
-    this.#stub = new Service(url, tls ? secure(tls) : grpc.credentials.createInsecure(), {
+    this.#stub = new Service(server.target, tls ? secure(tls) : grpc.credentials.createInsecure(), {
+      ...(isLoopback(server.target) && { 'grpc.enable_http_proxy': 0 }), // else even 127.0.0.1 goes through http_proxy
       'grpc.max_send_message_length': -1,
       'grpc.max_receive_message_length': -1, // 4 MB otherwise
       'grpc.initial_reconnect_backoff_ms': 100,

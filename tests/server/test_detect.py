@@ -84,6 +84,14 @@ def test_bad_files_get_a_line_each_and_the_others_an_answer(run, folder, protoco
     assert "/no/such.jpg: cannot be read: No such file" in reasons[1]
 
 
+@pytest.mark.parametrize("protocol", [[], ["--http"]], ids=["grpc", "http"])
+def test_an_address_may_be_written_as_a_url(run, folder, server, protocol):
+    port = server.ports.http if protocol else server.ports.grpc
+    result = run(folder / "a.jpg", "--json", *protocol, "--url", f"http://127.0.0.1:{port}/")
+    assert result.exit_code == 0, result.stderr
+    assert lines(result)[0]["width"] == 1280
+
+
 def test_options_reach_the_server(run, folder):
     picture = folder / "a.jpg"
     assert lines(run(picture, "--json", "--confidence-threshold", 0.999))[0]["detections"] == []
@@ -103,6 +111,9 @@ def test_what_cannot_work_says_why(run, folder):
     assert "FACE_MALE" in unknown.stderr
     (folder / "empty").mkdir()
     assert "no pictures there" in run(folder / "empty").stderr
+    address = run(folder / "a.jpg", "--http", "--url", "http://127.0.0.1:8000/v2")
+    assert address.exit_code == 1
+    assert "expected HOST:PORT" in address.stderr
     nobody = run(folder / "a.jpg", "--url", "127.0.0.1:1", "--deadline", 0.1)
     assert nobody.exit_code == 1
     assert "make serve" in nobody.stderr

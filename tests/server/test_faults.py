@@ -85,6 +85,17 @@ def test_a_server_that_cannot_come_back_is_tried_again_later(onnx_path):
     assert "serving again after" in said[3]
 
 
+def test_a_healthy_server_behind_an_http_proxy_is_left_alone(onnx_path, monkeypatch):
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")  # nobody there
+    monkeypatch.setenv("no_proxy", "")
+    with supervised(QUICK) as (supervisor, events):
+        wait_for_answer(supervisor.server.grpc_url)
+        time.sleep(10 * QUICK.canary_every)
+        assert supervisor.restarts == 0
+        assert events.empty()
+
+
 @contextlib.contextmanager
 def taken(port: int) -> Iterator[None]:
     """Somebody else listens on `port` as soon as it is free."""

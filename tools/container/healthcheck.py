@@ -28,6 +28,9 @@ LIVE = 1  # priority: before bulk
 # What Triton says when it sheds load: full queue, or waited too long in it.
 _BUSY = ("Exceeds maximum queue size", "Request timeout expired")
 
+# A probe asks the server itself. gRPC would send even 127.0.0.1 through the environment's http_proxy.
+_NO_PROXY = [("grpc.enable_http_proxy", 0)]
+
 _SHARED_MEMORY = Path("/dev/shm")
 GONE, _STOPPED = ("", "Z", "X"), ("T", "t")  # states in /proc
 _NOTE = struct.Struct("=qq")  # as vitals.py of the models writes it
@@ -50,7 +53,7 @@ class Canary:
     """
 
     def __init__(self, url: str, **tls: object) -> None:
-        self._client = grpc.InferenceServerClient(url, **tls)
+        self._client = grpc.InferenceServerClient(url, channel_args=_NO_PROXY, **tls)
         self._tensor = grpc.InferInput("image", [1, 1], "BYTES")
         self._tensor.set_data_from_numpy(np.array([[CANARY.read_bytes()]], np.object_))
 

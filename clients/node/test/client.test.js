@@ -2,12 +2,14 @@
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import grpc from '@grpc/grpc-js';
 
-import { Client, ClientError, DeadlineExceeded, PictureError, RequestRefused, ServerUnavailable } from '../nudenet.js';
+import { parseUrl } from '../endpoint.js';
+import { Client, ClientError, DeadlineExceeded, PictureError, ServerUnavailable } from '../nudenet.js';
 import { uprightSize } from '../jpeg.js';
 import { parameters, pictures, scripted } from './scripted.js';
 
@@ -73,24 +75,68 @@ withServer('retries end', () => status.UNAVAILABLE, { retries: 1 }, async (clien
   assert.equal(server.requests.length, 2);
 });
 
-for (const [code, kind] of [
-  [status.INTERNAL, ClientError],
-  [status.INVALID_ARGUMENT, RequestRefused],
-  [status.NOT_FOUND, RequestRefused],
-]) {
-  withServer(`status ${code} is not tried again`, () => code, {}, async (client, server) => {
+// The same table is tested against the Python client.
+const RETRIES = JSON.parse(readFileSync(new URL('../../../tests/data/retries.json', import.meta.url)));
+for (const { grpc: code, message, error: kind, retried } of RETRIES.filter((row) => row.grpc)) {
+  const told = { code: status[code], details: message };
+  withServer(`${code} "${message}": ${kind}`, () => told, { retries: 1 }, async (client, server) => {
     await assert.rejects(client.detect(Buffer.from('picture1')), (error) => {
-      assert.equal(error.constructor, kind);
-      assert.match(error.message, /as told/);
+      assert.equal(error.constructor.name, kind);
+      assert.ok(error.message.includes(message), error.message);
       return true;
     });
-    assert.equal(server.requests.length, 1);
+    assert.equal(server.requests.length, retried ? 2 : 1);
   });
 }
 
 withServer('a silent server meets the deadline', () => sleep(400), { deadlineMs: 100 }, async (client, server) => {
   await assert.rejects(client.detect(Buffer.from('picture1')), DeadlineExceeded);
   assert.equal(server.requests.length, 1);
+});
+
+test('addresses are read as people write them', () => {
+  for (const [url, target, tls = false] of [
+    ['127.0.0.1:8001', '127.0.0.1:8001'],
+    ['http://127.0.0.1:8001/', '127.0.0.1:8001'],
+    ['https://host/', 'host:443', true],
+    ['grpcs://[::1]:8001', '[::1]:8001', true],
+    ['dns:///host:8001', 'dns:///host:8001'],
+  ]) {
+    assert.deepEqual(parseUrl(url), { target, tls });
+  }
+  for (const url of ['', 'host', ':8001', 'host:port', 'host:70000', 'http://host', 'ftp://host:1', 'http://host:1/v2']) {
+    assert.throws(() => parseUrl(url), ClientError, url);
+  }
+  assert.throws(() => parseUrl('http://user:secret@host:1'), (error) => !error.message.includes('secret'));
+});
+
+test('loopback never goes through a proxy, other addresses follow the environment', async (t) => {
+  const server = await scripted();
+  const asked = [];
+  const proxy = createServer();
+  proxy.on('connect', ({ url }, socket) => {
+    asked.push(url);
+    socket.end('HTTP/1.1 503 Unavailable\r\n\r\n');
+  });
+  await new Promise((resolve) => proxy.listen(0, '127.0.0.1', resolve));
+  const before = { ...process.env };
+  t.after(() => {
+    process.env = before;
+    proxy.close();
+    server.close();
+  });
+  process.env.http_proxy = process.env.grpc_proxy = `http://127.0.0.1:${proxy.address().port}`;
+  process.env.no_proxy = process.env.no_grpc_proxy = '';
+  for (const host of ['127.0.0.1', 'localhost']) {
+    const client = new Client(`${host}:${server.port}`, { retries: 0 });
+    assert.equal((await client.detect(Buffer.from('picture1'))).detections.length, 1);
+    client.close();
+  }
+  assert.deepEqual(asked, []);
+  const client = new Client('triton.invalid:8001', { retries: 0 });
+  await assert.rejects(client.detect(Buffer.from('picture1')), ServerUnavailable);
+  client.close();
+  assert.ok(asked.includes('triton.invalid:8001'), asked);
 });
 
 test('nobody there', async () => {

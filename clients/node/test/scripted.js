@@ -8,7 +8,7 @@ import { loadService, packBytes, unpackBytes } from '../triton.js';
  * Finds in every picture one FACE_MALE whose x1 is the picture's number, as in `picture7`.
  *
  * @param {(number: number, request: object) => Promise<number | void> | number | void} behave gets the number of the
- *   request, from 0; a returned gRPC status refuses it
+ *   request, from 0; a returned gRPC status refuses it, also as `{code, details}`
  */
 export async function scripted(behave = () => {}, credentials = grpc.ServerCredentials.createInsecure()) {
   const state = { requests: [], active: 0, busiest: 0, deadlines: [] };
@@ -22,7 +22,7 @@ export async function scripted(behave = () => {}, credentials = grpc.ServerCrede
       state.busiest = Math.max(state.busiest, state.active);
       const code = await behave(number, call.request);
       state.active -= 1;
-      if (code) respond({ code, details: 'as told' });
+      if (code) respond(typeof code === 'object' ? code : { code, details: 'as told' });
       else respond(null, answer(call.request));
     },
   });

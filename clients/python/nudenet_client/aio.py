@@ -37,7 +37,7 @@ class AsyncClient:
         check_settings(deadline, retries, concurrency)
         self._url, self._model = url, model
         self._deadline, self._retries, self._concurrency = deadline, retries, concurrency
-        self._client = triton_grpc.InferenceServerClient(url, **grpc_options(tls, round_robin))
+        self._client = triton_grpc.InferenceServerClient(**grpc_options(url, tls, round_robin))
 
     async def __aenter__(self) -> AsyncClient:
         return self

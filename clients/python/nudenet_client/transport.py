@@ -15,8 +15,9 @@ from typing import Any, Protocol
 from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
-from . import request
+from . import endpoint, request
 from .detections import Detections
+from .endpoint import Endpoint
 from .errors import ClientError, DeadlineExceeded, ServerUnavailable, from_triton
 from .request import Parameters
 
@@ -40,22 +41,31 @@ class Transport(Protocol):
         """Close the connection."""
 
 
-def channel_arguments(round_robin: bool) -> list[tuple[str, Any]]:
-    """gRPC channel options: any message size, quick reconnection, and the load balancing policy."""
+def channel_arguments(server: Endpoint, round_robin: bool) -> list[tuple[str, Any]]:
+    """gRPC channel options: any message size, quick reconnection, the load balancing policy, no proxy to loopback."""
     arguments: list[tuple[str, Any]] = [
         ("grpc.max_send_message_length", -1),
         ("grpc.max_receive_message_length", -1),
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 2000),  # the default of two minutes outlasts any restart
     ]
+    if server.is_loopback:  # gRPC would send even 127.0.0.1 through the environment's http_proxy
+        arguments.append(("grpc.enable_http_proxy", 0))
     if round_robin:
         arguments.append(("grpc.lb_policy_name", "round_robin"))
     return arguments
 
 
-def grpc_options(tls: Tls | None, round_robin: bool) -> dict[str, Any]:
-    """Keyword arguments of tritonclient's gRPC clients, blocking and asyncio."""
-    options: dict[str, Any] = {"channel_args": channel_arguments(round_robin)}
+def grpc_options(url: str, tls: Tls | None = None, round_robin: bool = False) -> dict[str, Any]:
+    """Keyword arguments of tritonclient's gRPC clients, blocking and asyncio.
+
+    Raises:
+        ClientError: `url` is no address, or a file of `tls` is missing.
+    """
+    server = endpoint.parse(url)
+    options: dict[str, Any] = {"url": server.target, "channel_args": channel_arguments(server, round_robin)}
+    if server.tls and tls is None:
+        tls = Tls()
     if tls is not None:
         check_files(tls)
         options["ssl"] = True
@@ -96,7 +106,7 @@ class GrpcTransport:
 
     def __init__(self, url: str, model: str, tls: Tls | None = None, round_robin: bool = False) -> None:
         self._url, self._model = url, model
-        self._client = triton_grpc.InferenceServerClient(url, **grpc_options(tls, round_robin))
+        self._client = triton_grpc.InferenceServerClient(**grpc_options(url, tls, round_robin))
 
     def infer(self, files: Sequence[bytes], parameters: Parameters, seconds: float) -> list[Detections]:
         try:
@@ -121,12 +131,19 @@ class HttpTransport:
 
         self._triton = triton_http
         self._url, self._model = url, model
+        server = endpoint.parse(url)
+        self._server, self._proxy = server.target, endpoint.proxy_for(server)
+        if server.tls and tls is None:
+            tls = Tls()
         self._context: ssl.SSLContext | None = None
         if tls is not None:
             check_files(tls)
             self._context = ssl.create_default_context(cafile=tls.root_certificates)
             if tls.certificate_chain is not None:
                 self._context.load_cert_chain(tls.certificate_chain, tls.private_key)
+        # A proxy wants the whole address where it does not tunnel.
+        in_clear = self._proxy is not None and self._context is None
+        self._path = f"{f'http://{server.target}' if in_clear else ''}/v2/models/{model}/infer"
         self._local = threading.local()
 
     def infer(self, files: Sequence[bytes], parameters: Parameters, seconds: float) -> list[Detections]:
@@ -141,7 +158,7 @@ class HttpTransport:
         connection = self._connection(seconds)
         try:
             headers = {"Inference-Header-Content-Length": str(json_length)}
-            connection.request("POST", f"/v2/models/{self._model}/infer", body, headers)
+            connection.request("POST", self._path, body, headers)
             response = connection.getresponse()
             answer = response.read()
         except TimeoutError as error:
@@ -161,10 +178,13 @@ class HttpTransport:
     def _connection(self, seconds: float) -> http.client.HTTPConnection:
         connection = getattr(self._local, "connection", None)
         if connection is None:
+            address = self._proxy or (self._server, None)
             if self._context is None:
-                connection = http.client.HTTPConnection(self._url)
+                connection = http.client.HTTPConnection(*address)
             else:
-                connection = http.client.HTTPSConnection(self._url, context=self._context)
+                connection = http.client.HTTPSConnection(*address, context=self._context)
+                if self._proxy is not None:
+                    connection.set_tunnel(self._server)
             self._local.connection = connection
         connection.timeout = seconds  # for connecting
         if connection.sock is not None:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import DATA
 from helpers import hostile
 from helpers.scripted_triton import certificate, pictures, scripted_triton
 from nudenet_client import (
@@ -222,19 +223,25 @@ def test_retries_end_at_the_deadline(client_class):
     assert 2 <= len(server.requests) <= 5  # pauses of 50, 100, 200 ms at least
 
 
-@pytest.mark.parametrize(
-    ("code", "kind"),
-    [
-        (grpc.StatusCode.INTERNAL, ClientError),
-        (grpc.StatusCode.INVALID_ARGUMENT, RequestRefused),
-        (grpc.StatusCode.NOT_FOUND, RequestRefused),
-    ],
-)
-def test_nothing_else_is_tried_again(client_class, code, kind):
-    with scripted_triton(failing(1, code)) as server, pytest.raises(ClientError, match="as told") as caught:
-        client_class(server.url).detect(b"picture1")
-    assert type(caught.value) is kind
-    assert len(server.requests) == 1
+# The same table is tested against the Node.js client.
+RETRIES = json.loads((DATA / "retries.json").read_text())
+
+
+@pytest.mark.parametrize("row", RETRIES, ids=lambda row: f"{row.get('grpc')} {row.get('http')} {row['message'][:20]}")
+def test_what_is_tried_again_stands_in_one_table(client_class, row):
+    if "grpc" in row:
+
+        def behave(number, context):
+            context.abort(grpc.StatusCode[row["grpc"]], row["message"])
+
+        with scripted_triton(behave) as server, pytest.raises(ClientError) as caught:
+            client_class(server.url, retries=1).detect(b"picture1")
+        assert (type(caught.value).__name__, len(server.requests)) == (row["error"], 1 + row["retried"])
+        assert row["message"] in str(caught.value)
+    if "http" in row:
+        with http_server([row["http"]] * 2, message=row["message"]) as url, pytest.raises(ClientError) as caught:
+            Client(f"http://{url}/", protocol="http", retries=1).detect(b"picture1")
+        assert type(caught.value).__name__ == row["error"]
 
 
 def test_a_silent_server_meets_the_deadline(client_class):
@@ -347,7 +354,7 @@ def test_tls_needs_a_trusted_certificate(client_class, tmp_path):
 
 
 @contextmanager
-def http_server(statuses, credentials=None):
+def http_server(statuses, credentials=None, message="as told"):
     """Answers its requests with these statuses and Triton's form of an error. Yields host and port."""
     left = iter(statuses)
 
@@ -356,7 +363,7 @@ def http_server(statuses, credentials=None):
 
         def do_POST(self):
             self.rfile.read(int(self.headers["Content-Length"]))
-            body = b'{"error": "as told"}'
+            body = json.dumps({"error": message}).encode()
             self.send_response(next(left))
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import tritonclient.grpc as grpc
 
+from nudenet_client.transport import grpc_options
 from nudenet_steps.pipeline import HEIGHT, WIDTH
 from nudenet_steps.postprocess import nms
 from nudenet_steps.preprocess import cpu_decoder, jpeg
@@ -61,7 +62,7 @@ def http_load(host: str, port: int, files: Sequence[bytes], connections: int) ->
 def tensor_load(grpc_url: str, files: Sequence[bytes], index: int) -> Callable[[float], Sample]:
     """One client that does the ensemble's Python steps itself: decode here, `nudenet_trt` there, NMS here."""
     cv2.setNumThreads(1)
-    client = grpc.InferenceServerClient(grpc_url)
+    client = grpc.InferenceServerClient(**grpc_options(grpc_url))
     decoder = cpu_decoder.CpuDecoder(HEIGHT, WIDTH, strict=True)
     tensor = decoder.allocate(1)
     limits, settings = jpeg.Limits(), nms.Settings()

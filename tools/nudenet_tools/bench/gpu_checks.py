@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import tritonclient.grpc
 
+from nudenet_client.transport import grpc_options
 from nudenet_steps.engines.onnxruntime_cpu import OnnxRuntimeEngine
 from nudenet_steps.pipeline import ENGINE_FILES, HEIGHT, WIDTH, Pipeline
 from nudenet_steps.postprocess import nms
@@ -107,7 +108,7 @@ def check_answers(server: Server, files: list[bytes], expected: list[np.ndarray]
     """
     done: queue.SimpleQueue = queue.SimpleQueue()
     worst = [0.0, 0.0]
-    with tritonclient.grpc.InferenceServerClient(server.grpc_url) as client:
+    with tritonclient.grpc.InferenceServerClient(**grpc_options(server.grpc_url)) as client:
         for i in range(requests):
             tensor = tritonclient.grpc.InferInput("image", [1, 1], "BYTES")
             tensor.set_data_from_numpy(np.array([[files[i % len(files)]]], np.object_))
