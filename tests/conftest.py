@@ -31,7 +31,7 @@ def models_with_reader(folder: Path, onnx_path: Path, first: str) -> Path:
     models = folder / "models"
     shutil.copytree(MODEL_REPOSITORY, models, ignore=shutil.ignore_patterns("*.onnx", "__pycache__"))
     (models / "nudenet_trt" / "1" / "model.onnx").symlink_to(onnx_path)
-    with (models / "nudenet_preprocess" / "1" / "jpeg.py").open("a") as module:
+    with (models / "nudenet" / "1" / "nudenet_steps" / "preprocess" / "jpeg.py").open("a") as module:
         module.write("_read_header = read_header\n")
         module.write(f"def read_header(data):\n    {first}\n    return _read_header(data)\n")
     return models

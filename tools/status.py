@@ -26,14 +26,9 @@ from nudenet_tools.server.status import Counters, Status, StatusError, read_stat
 FRAME = ROOT / "tests" / "data" / "astronaut_720p.jpg"
 CANARY_DEADLINE = 5.0  # seconds
 
-app = typer.Typer(add_completion=False, no_args_is_help=True)
+app = typer.Typer(add_completion=False)
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-@app.callback()
-def models() -> None:
-    """Look at the models of a running server."""
 
 
 @dataclass(frozen=True)

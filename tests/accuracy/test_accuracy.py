@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 
 import accuracy
 from nudenet_build.evaluation import report as report
-from nudenet_build.evaluation.engines import OnnxRuntime, has_bf16
+from nudenet_build.evaluation.engines import OnnxRuntime
 from nudenet_build.evaluation.matching import Agreement
 from nudenet_build.evaluation.variants import variants
+from nudenet_steps.engines.openvino import has_bf16
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from nudenet_tools.server.repository import Tuning
 
 HANGS = b"hangs"  # instead of a picture
 QUICK = Watch(canary_every=0.5, canary_timeout=2, healthy_after=0)
-HEALTHCHECK = [sys.executable, str(ROOT / "tools" / "healthcheck.py")]
+HEALTHCHECK = [sys.executable, str(ROOT / "tools" / "container" / "healthcheck.py")]
 
 
 def test_every_process_is_replaced_and_nothing_is_left(onnx_path):
@@ -49,8 +49,8 @@ def test_every_process_is_replaced_and_nothing_is_left(onnx_path):
 def hanging_models(onnx_path, tmp_path) -> Path:
     """Models whose decoder never comes back from `HANGS`, and that count as hanging after a second."""
     models = models_with_reader(tmp_path, onnx_path, f"while data == {HANGS!r}: pass")
-    with (models / "nudenet_preprocess" / "1" / "vitals.py").open("a") as module:
-        module.write("LONGEST_SECONDS[LIVE] = 1\n")
+    with (models / "nudenet" / "1" / "nudenet_steps" / "serving" / "heartbeat.py").open("a") as module:
+        module.write("LONGEST_SECONDS = 1\n")
     return models
 
 

@@ -130,7 +130,7 @@ def prometheus(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iter
     config = write_config(
         folder, {"nudenet": f"127.0.0.1:{server.ports.metrics}", "nudenet-canary": f"127.0.0.1:{canary}"}
     )
-    exporter = [sys.executable, str(ROOT / "tools" / "canary_exporter.py"), f"--port={canary}"]
+    exporter = [sys.executable, str(ROOT / "tools" / "container" / "canary_exporter.py"), f"--port={canary}"]
     exporter += [f"--grpc-url={server.grpc_url}", f"--http-url={server.http_url}"]
     command = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}"]
     command.append(f"--web.listen-address=127.0.0.1:{port}")

@@ -21,10 +21,10 @@ from nudenet_tools.server.status import read_metrics, read_statistics
 
 @pytest.fixture
 def run(server, monkeypatch):
-    """Runs models.py status with arguments; ports come from the environment, as with `make serve`."""
+    """Runs tools/status.py with arguments; ports come from the environment, as with `make serve`."""
     monkeypatch.setenv("HTTP_PORT", str(server.ports.http))
     monkeypatch.setenv("METRICS_PORT", str(server.ports.metrics))
-    return lambda *arguments: CliRunner().invoke(status.app, ["status", *arguments])
+    return lambda *arguments: CliRunner().invoke(status.app, list(arguments))
 
 
 def by_name(result):
@@ -164,7 +164,7 @@ def test_without_metrics_the_rest_is_there(run):
 
 
 def test_watch_shows_what_happens_between_two_looks(server, astronaut):
-    command = [sys.executable, ROOT / "tools" / "models.py", "status", "--watch", "--interval", "0.3"]
+    command = [sys.executable, ROOT / "tools" / "status.py", "--watch", "--interval", "0.3"]
     urls = ["--url", server.http_url, "--metrics-url", f"127.0.0.1:{server.ports.metrics}"]
     for extra in ([], ["--json"]):
         process = subprocess.Popen([*command, *urls, *extra], stdout=subprocess.PIPE, text=True)
