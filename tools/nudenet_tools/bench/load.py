@@ -49,22 +49,21 @@ class LoadBench:
     def close(self) -> None:
         self._folder.cleanup()
 
-    def closed(self, concurrency: int, batch: int = 1) -> Load:
-        """Closed loop: `concurrency` requests of `batch` pictures always in flight."""
-        return self._measure(
-            ["--concurrency-range", f"{concurrency}:{concurrency}", "-b", str(batch)], concurrency, batch
-        )
+    def closed(self, concurrency: int, batch: int = 1, window_s: float = 0.0) -> Load:
+        """Closed loop: `concurrency` requests of `batch` pictures always in flight; `window_s` 0: as made."""
+        arguments = ["--concurrency-range", f"{concurrency}:{concurrency}", "-b", str(batch)]
+        return self._measure(arguments, concurrency, batch, window_s or self._window)
 
     def open(self, rate: float) -> Load:
         """Open loop: `rate` single-picture requests a second, sent on time whatever the answers do."""
         arguments = ["--request-rate-range", f"{rate:g}:{rate:g}:1", "--request-distribution", "constant"]
         # perf_analyzer must not be what limits: enough threads to keep up with late answers.
-        return self._measure([*arguments, "-b", "1", "--max-threads", "64"], rate, 1)
+        return self._measure([*arguments, "-b", "1", "--max-threads", "64"], rate, 1, self._window)
 
-    def _measure(self, arguments: list[str], level: float, batch: int) -> Load:
+    def _measure(self, arguments: list[str], level: float, batch: int, window_s: float) -> Load:
         common = ["-m", "nudenet", "-i", "grpc", "-u", self._server.grpc_url, "--input-data", str(self._input)]
         # Three windows, each counted whatever they differ by: stability is judged over rounds, not inside one.
-        windows = ["--measurement-interval", str(int(self._window * 1000 / 3)), "-r", "3", "-s", "999"]
+        windows = ["--measurement-interval", str(int(window_s * 1000 / 3)), "-r", "3", "-s", "999"]
         before, cpu, own = self._statistics(), self._cpu(), os.times()
         (row,) = perf_analyzer.measure([*common, *windows, *arguments])
         after, cpu_after, own_after = self._statistics(), self._cpu(), os.times()

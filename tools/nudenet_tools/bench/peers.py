@@ -5,18 +5,24 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
+from nudenet_steps.pipeline import ENGINE_FILES
 from nudenet_tools import ROOT
 from nudenet_tools.bench.ceiling import CeilingBench
 from nudenet_tools.bench.clients import http_load, tensor_load
+from nudenet_tools.bench.load import LoadBench
 from nudenet_tools.bench.process import Child, Peer, PeerError, Sample, run_for, summarise, tree_cpu_seconds
-from nudenet_tools.server.process import LOOPBACK, Ports, Server
+from nudenet_tools.server.process import LOOPBACK, Options, Ports, Server
+from nudenet_tools.server.repository import Tuning
 from nudenet_tools.server.tuning import cores
 
 BATCH = 8
@@ -128,6 +134,44 @@ IN_PROCESS = {
 }
 FASTAPI = "NudeDetector behind FastAPI"
 CLIENT_SIDE = "client-side preprocessing"
+TEXTBOOK = "textbook ensemble"
+
+
+class Textbook:
+    """The ensemble of Triton's tutorials on a server of its own; a context manager.
+
+    Args:
+        files: JPEG files.
+        decoders: instances of its preprocessing, as many as the ensemble beside it has.
+    """
+
+    def __init__(self, files: Sequence[bytes], decoders: int) -> None:
+        self._stack = contextlib.ExitStack()
+        try:
+            models = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="nudenet-bench-"))) / "models"
+            shutil.copytree(Path(__file__).with_name("textbook"), models)
+            (models / "nudenet" / "1").mkdir(exist_ok=True)
+            (models / "nudenet_trt" / "1" / "model.onnx").symlink_to(ENGINE_FILES / "model.onnx")
+            tuned = Tuning(instances={"nudenet_preprocess": decoders})
+            options = Options(ports=Ports.free(), config_name="", tuning=tuned, model_repository=models)
+            self._load = LoadBench(self._stack.enter_context(Server(options)), files)
+            self._stack.callback(self._load.close)
+            self._load.closed(1)
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def __enter__(self) -> Textbook:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def measure(self, seconds: float, concurrency: int) -> Peer:
+        """Figures of about `seconds` with `concurrency` requests in flight."""
+        load = self._load.closed(concurrency, window_s=seconds)
+        every, client = sum(load.core_ms.values()), load.core_ms["load generator"]
+        return Peer(load.throughput, load.p50, load.p95, load.p99, every, client, load.failures, concurrency)
 
 
 class PeersBench:
@@ -136,13 +180,14 @@ class PeersBench:
     Args:
         server: answers the FP32 tensors of client-side preprocessing.
         files: JPEG files.
-        concurrency: requests in flight at the service and at `nudenet_trt`.
+        concurrency: requests in flight at the service, at the textbook ensemble and at `nudenet_trt`.
+        decoders: instances of the textbook's preprocessing.
 
     Raises:
         PeerError: a peer cannot start; also from `measure`.
     """
 
-    def __init__(self, server: Server, files: Sequence[bytes], concurrency: int) -> None:
+    def __init__(self, server: Server, files: Sequence[bytes], concurrency: int, decoders: int) -> None:
         self._server, self._concurrency = server, concurrency
         self._stack = contextlib.ExitStack()
         try:
@@ -150,6 +195,7 @@ class PeersBench:
             self._service = self._stack.enter_context(Service())
             self._http = self._child(http_load, LOOPBACK, self._service.port, files, concurrency)
             # A process a request in flight: Python threads would share one core.
+            self._textbook = self._stack.enter_context(Textbook(files, decoders))
             self._tensor = [self._child(tensor_load, server.grpc_url, files, i) for i in range(concurrency)]
             for child in (*self._in_process.values(), self._http, *self._tensor):
                 child.wait_ready()
@@ -170,6 +216,7 @@ class PeersBench:
         service = _measure([self._http], seconds, self._service.pid)
         found[FASTAPI] = replace(service, concurrency=self._concurrency)
         client_side = _measure(self._tensor, seconds, self._server.process.pid)
+        found[TEXTBOOK] = self._textbook.measure(seconds, self._concurrency)
         found[CLIENT_SIDE] = replace(client_side, concurrency=self._concurrency)
         return found
 

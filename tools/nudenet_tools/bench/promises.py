@@ -124,8 +124,11 @@ def of_cpu(report: dict) -> list[Verdict]:
         for name, least, target in (
             ("NudeDetector.detect", 7.0, ">= 7"),
             ("NudeDetector behind FastAPI", 5.0, ">= 5"),
+            ("textbook ensemble", 2.0, ">= 2"),
             ("client-side preprocessing", 1.0, "> 1"),
         ):
+            if name not in by_name:  # a report from before it was measured
+                continue
             ratio = by_name[name]["ratio"]
             reached = ratio > least if target.startswith("> ") else ratio >= least
             found.append(Verdict(f"throughput to {name}", target, ratio, "x", reached))

@@ -112,7 +112,9 @@ class Bench:
                 ceiling.measure(0.5)
             if Part.peers in self._parts:
                 self._say("starting the peers")
-                peers = stack.enter_context(PeersBench(server, self._files, settings.peer_concurrency))
+                decoders = tuning.for_cpu(self._cores).instances["nudenet_preprocess"]
+                peers = PeersBench(server, self._files, settings.peer_concurrency, decoders)
+                stack.enter_context(peers)
             if Part.int8 in self._parts:
                 self._say("starting a server on the INT8 engine")
                 scratch = Path(tempfile.mkdtemp(prefix="nudenet-bench-"))

@@ -18,7 +18,7 @@ class TritonPythonModel:
             sizes = pb_utils.get_input_tensor_by_name(request, "size").as_numpy()
             detections = np.zeros((len(output), LONGEST, 6), np.float32)
             counts = np.zeros((len(output), 1), np.int32)
-            for i, (candidates, (width, height)) in enumerate(zip(output, sizes)):
+            for i, (candidates, (width, height)) in enumerate(zip(output, sizes, strict=True)):
                 boxes, scores = [], []
                 for x1, y1, x2, y2, _, score in candidates:
                     boxes.append([float(x1), float(y1), float(x2 - x1), float(y2 - y1)])
