@@ -15,6 +15,7 @@ import pytest
 
 from container.check_plan import PlanError
 from nudenet_tools import ROOT
+from nudenet_tools.server import running_processes
 from nudenet_tools.server.prepare import choose_config
 from nudenet_tools.server.process import NO_GPU_NOISE, SHM, Installation, Options, Ports, Server, ServerError
 
@@ -32,8 +33,7 @@ def environment(ports: Ports) -> dict[str, str]:
 
 def running_below(folder: Path) -> list[str]:
     """Command lines of processes that were started from scratch files in `folder`."""
-    listing = subprocess.run(["ps", "-ww", "-eo", "args="], capture_output=True, text=True, check=True).stdout
-    return [arguments for arguments in listing.splitlines() if str(folder) in arguments]
+    return [arguments for arguments in running_processes.command_lines().values() if str(folder) in arguments]
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from container import canary_exporter
 from nudenet_steps.serving import shm_files
-from nudenet_tools.server import libpython, repository, security
+from nudenet_tools.server import libpython, repository, running_processes, security
 from nudenet_tools.server.security import LOOPBACK
 
 SHM = Path("/dev/shm")
@@ -255,11 +255,9 @@ class Server:
     def stubs(self) -> list[tuple[str, int]]:
         """The Python stubs: model and process id of each."""
         assert self.process is not None
-        listing = subprocess.run(
-            ["ps", "-ww", "-o", "pid=,args=", "-g", str(self.process.pid)], capture_output=True, text=True, check=False
-        ).stdout
-        found = re.findall(r"^ *(\d+) .*triton_python_backend_stub.*?/models/([^/]+)/", listing, re.MULTILINE)
-        return [(model, int(pid)) for pid, model in found]
+        running = running_processes.command_lines(session=self.process.pid)
+        stub = re.compile(r"triton_python_backend_stub.*?/models/([^/]+)/")
+        return [(match[1], pid) for pid, line in running.items() if (match := stub.search(line))]
 
     def stub_pids(self, model: str) -> list[int]:
         """Process ids of the Python stubs that run `model`."""
