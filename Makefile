@@ -20,7 +20,7 @@ demo: setup  ## start the server, send the bundled 720p picture, show the result
 	$(PY) tools/demo.py
 
 test: setup  ## all tests, against the real server
-	@tools/setup.sh --test-tools
+	@PYTHON=$(PY) tools/setup.sh --test-tools
 	$(PY) -m pytest $(ARGS)
 
 serve: setup  ## run the server until Ctrl-C (HTTP_PORT, GRPC_PORT, METRICS_PORT)

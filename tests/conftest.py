@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from nudenet_tools.server import system_packages
 from nudenet_tools.server.prepare import ensure_onnx
 from nudenet_tools.server.process import Options, Ports, Server
 from nudenet_tools.server.repository import MODEL_REPOSITORY
@@ -17,6 +20,40 @@ DATA = Path(__file__).parent / "data"
 
 # A shell starts background jobs with Ctrl-C ignored, which they pass on to the programs that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# kubectl, node and npm come with the virtual environment.
+os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+LEFT_OUT = pytest.StashKey[dict[str, int]]()
+WITH_SERVER = ("server", "accuracy")  # folders of tests that start tritonserver
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out tests that need a system package which is missing and which set-up cannot install here."""
+    absent = {package.program: package for package in system_packages.missing()}
+    absent = {program: package for program, package in absent.items() if not system_packages.can_install(package.name)}
+    kept, left_out, counts = [], [], dict.fromkeys((package.name for package in absent.values()), 0)
+    for item in items:
+        needed = [str(program) for marker in item.iter_markers("needs") for program in marker.args]
+        if item.path.relative_to(DATA.parent).parts[0] in WITH_SERVER:
+            needed.insert(0, "libpython")
+        lacking = next((absent[program] for program in needed if program in absent), None)
+        if lacking is None:
+            kept.append(item)
+        else:
+            left_out.append(item)
+            counts[lacking.name] += 1
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = kept
+    config.stash[LEFT_OUT] = counts
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """One line for each package that tests were left out for."""
+    for package, count in config.stash.get(LEFT_OUT, {}).items():
+        if count:
+            terminalreporter.write_line(f"NOT RUN: {count} tests need {package}, which is not installed", yellow=True)
 
 
 @pytest.fixture(scope="session")

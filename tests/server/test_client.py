@@ -76,6 +76,7 @@ def test_asyncio_answers_the_same(server, astronaut):
     assert [answer.to_json("x") for answer in answers] == [expected] * 20
 
 
+@pytest.mark.needs("openssl")
 def test_an_encrypted_server(tmp_path, astronaut):
     cert, key = certificate(tmp_path)
     encrypt = ("--grpc-use-ssl=1", f"--grpc-server-cert={cert}", f"--grpc-server-key={key}")

@@ -183,11 +183,13 @@ def alert_measures() -> list[tuple[str, str]]:
     return found
 
 
+@pytest.mark.needs("prometheus")
 @pytest.mark.parametrize(("place", "expression"), expressions(), ids=[place for place, _ in expressions()])
 def test_expression_returns_data(prometheus: Prometheus, place: str, expression: str):
     assert prometheus.query(expression), f"{place}: no data for {expression}"
 
 
+@pytest.mark.needs("prometheus")
 @pytest.mark.parametrize("expression", [e for _, e in (*panel_expressions(), *alert_measures()) if NEEDS_GPU.search(e)])
 def test_gpu_expression_parses(prometheus: Prometheus, expression: str):
     prometheus.query(expression)
@@ -198,6 +200,7 @@ def test_only_the_gpu_panels_go_without_data():
     assert without == {"panel GPU utilisation A", "panel GPU memory A", "panel GPU memory B", "panel GPU power A"}
 
 
+@pytest.mark.needs("prometheus")
 def test_no_alert_fires_on_a_healthy_server(prometheus: Prometheus):
     # Not the one on latency: the server is shared with other tests, and how fast it is depends on the machine.
     names = "|".join(rule["alert"] for rule in alert_rules() if rule["alert"] != "NudenetSlow")
@@ -205,6 +208,7 @@ def test_no_alert_fires_on_a_healthy_server(prometheus: Prometheus):
     assert prometheus.query(f'count(ALERTS{{alertname=~"{names}"}}) or vector(0)') == [0]
 
 
+@pytest.mark.needs("prometheus")
 def test_canary_and_readiness_are_seen(prometheus: Prometheus):
     assert prometheus.query("nudenet_ready") == [1]
     assert prometheus.query("nudenet_canary_success") == [1]

@@ -20,7 +20,7 @@ def blocks(language):
         text = DOCUMENT.read_text().split(f"### {section}\n", 1)[1]
         text = re.split(r"^##", text, maxsplit=1, flags=re.MULTILINE)[0]
         found += [
-            pytest.param(code, id=f"{section} {i}")
+            pytest.param(code, id=f"{section} {i}", marks=[pytest.mark.needs("curl")] if "curl " in code else [])
             for i, code in enumerate(re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL))
         ]
     return found
@@ -78,6 +78,7 @@ def test_javascript(run, code):
     assert "FACE_FEMALE" in run(["node", "example.mjs"], code)
 
 
+@pytest.mark.needs("curl")
 def test_the_shown_answers_are_the_real_ones(run):
     """The JSON in the documentation is what the server answers, but for the last bits of other CPUs."""
     (shown,) = [json.loads(block.values[0]) for block in blocks("json") if block.id == "A folder 0"]

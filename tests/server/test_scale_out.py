@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,11 +18,11 @@ import pytest
 import tritonclient.grpc as grpcclient
 
 from nudenet_client import Client
-from nudenet_tools.server import repository
+from nudenet_tools.server import repository, system_packages
 from nudenet_tools.server.process import Options, Ports, Server
 
 CONF = Path(__file__).parents[2] / "deploy" / "nginx" / "nginx.conf"
-NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+NGINX = system_packages.find("nginx")
 TUNING = repository.Tuning(instances={"nudenet_preprocess": 1}, parameters={"nudenet_trt": {"threads": "1"}})
 
 
@@ -100,7 +99,7 @@ def nginx(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
         process.wait(10)
 
 
-@pytest.fixture(params=["nginx", "client"])
+@pytest.fixture(params=[pytest.param("nginx", marks=pytest.mark.needs("nginx")), "client"])
 def client(request: pytest.FixtureRequest, fleet: Fleet) -> Iterator[Client]:
     """A client that reaches all three servers one way or the other."""
     if request.param == "nginx":

@@ -117,6 +117,7 @@ def refused(*arguments) -> None:
         ask(*arguments)
 
 
+@pytest.mark.needs("openssl")
 def test_exposed_grpc_is_encrypted_and_the_rest_stays_inside(onnx_path, authority, stranger):
     exposure = Exposure("0.0.0.0", *authority.issue("server"))
     with Server(Options(ports=Ports.free(), exposure=exposure)) as server:
@@ -129,6 +130,7 @@ def test_exposed_grpc_is_encrypted_and_the_rest_stays_inside(onnx_path, authorit
         assert request(server, "GET", "/v2/models/nudenet/stats") == 403
 
 
+@pytest.mark.needs("openssl")
 def test_mutual_tls_serves_only_known_clients_and_supervision_goes_on(onnx_path, authority, stranger):
     exposure = Exposure(LOOPBACK, *authority.issue("server"), client_ca=authority.certificate)
     options = Options(ports=Ports.free(), exposure=exposure)
@@ -155,6 +157,7 @@ def serve(*arguments: object) -> subprocess.CompletedProcess:
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
 
 
+@pytest.mark.needs("openssl")
 def test_serve_does_not_expose_without_encryption(authority):
     certificate, key = authority.issue("server")
     alone = serve("--expose", "0.0.0.0", "--tls-cert", certificate)

@@ -107,6 +107,7 @@ def pixels(page, name):
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
 
 
+@pytest.mark.needs("chromium")
 def test_a_picture_shows_boxes_times_and_json(page, server, astronaut):
     with Client(server.grpc_url) as client:
         expected = client.detect(astronaut).to_dict("astronaut_720p.jpg")
@@ -128,6 +129,7 @@ def test_a_picture_shows_boxes_times_and_json(page, server, astronaut):
         shot.convert("RGB").quantize(256).save(SCREENSHOT, optimize=True)
 
 
+@pytest.mark.needs("chromium")
 def test_a_slider_changes_the_count(page):
     drop(page, clips.PICTURE)
     expect_count(page, 1)
@@ -140,6 +142,7 @@ def test_a_slider_changes_the_count(page):
     expect_count(page, 0)
 
 
+@pytest.mark.needs("chromium")
 def test_a_hidden_class_is_neither_drawn_nor_counted(page):
     drop(page, clips.PICTURE)
     expect_count(page, 1)
@@ -150,6 +153,7 @@ def test_a_hidden_class_is_neither_drawn_nor_counted(page):
     assert np.abs(pixels(page, "original") - pixels(page, "result")).mean() < 3  # two JPEGs of the same pixels
 
 
+@pytest.mark.needs("chromium")
 def test_the_censored_view_hides_the_chosen_class(page):
     drop(page, clips.PICTURE)
     expect_count(page, 1)
@@ -169,6 +173,7 @@ def test_the_censored_view_hides_the_chosen_class(page):
     assert np.abs(original - result)[500:].mean() < 3
 
 
+@pytest.mark.needs("chromium")
 def test_a_broken_file_shows_the_servers_reason(page, folder, astronaut):
     (folder / "broken.jpg").write_bytes(astronaut[:9000])
     drop(page, folder / "broken.jpg")
@@ -183,6 +188,7 @@ def test_a_broken_file_shows_the_servers_reason(page, folder, astronaut):
     expect_count(page, 1)
 
 
+@pytest.mark.needs("chromium")
 def test_a_clip_plays_beside_the_original(page, folder):
     drop(page, folder / "clip.mp4")
     expect(page.locator("#headline")).to_contain_text("clip.mp4, 5 frames")
@@ -198,6 +204,7 @@ def test_a_clip_plays_beside_the_original(page, folder):
     expect_count(page, 0)
 
 
+@pytest.mark.needs("chromium")
 def test_the_camera_is_looked_at_live(page):
     page.get_by_role("tab", name="Camera").click()
     page.get_by_text("Click to Access Webcam").click()
@@ -206,6 +213,7 @@ def test_the_camera_is_looked_at_live(page):
     expect(page.locator("#camera-result img")).to_be_visible()
 
 
+@pytest.mark.needs("chromium")
 def test_nothing_is_fetched_from_elsewhere_and_nobody_else_gets_in(page, browser, page_server, server):
     process, address = page_server
     drop(page, clips.PICTURE)
@@ -240,6 +248,7 @@ def test_the_picture_in_the_documents_is_one():
     assert (ROOT / "docs" / "ui.png").stat().st_size < 300_000
 
 
+@pytest.mark.needs("chromium")
 def test_what_was_dropped_goes_with_the_process(page, page_server, folder):
     """The last one with a browser: it ends the page's server."""
     drop(page, clips.PICTURE)

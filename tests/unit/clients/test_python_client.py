@@ -340,6 +340,7 @@ def test_round_robin_uses_every_address(client_class):
     assert len(other.requests) >= 3
 
 
+@pytest.mark.needs("openssl")
 def test_tls_needs_a_trusted_certificate(client_class, tmp_path):
     cert, key = certificate(tmp_path)
     credentials = grpc.ssl_server_credentials([(key.read_bytes(), cert.read_bytes())])
@@ -394,6 +395,7 @@ def test_http_statuses_mean_what_grpc_codes_do():
         Client(url, protocol="http", retries=1).detect(b"picture1")
 
 
+@pytest.mark.needs("openssl")
 def test_https_needs_a_trusted_certificate(tmp_path):
     credentials = certificate(tmp_path)
     with http_server([400], credentials) as url:

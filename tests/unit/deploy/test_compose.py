@@ -47,18 +47,21 @@ def services() -> dict[str, dict]:
     return yaml.safe_load(result.stdout)["services"]
 
 
+@pytest.mark.needs("docker-compose")
 def test_without_a_password_grafana_does_not_start():
     result = config("cpu")
     assert result.returncode != 0
     assert "GRAFANA_PASSWORD" in result.stderr
 
 
+@pytest.mark.needs("docker-compose")
 def test_each_profile_is_one_whole_service(services: dict[str, dict]):
     for profile in ("gpu", "cpu"):
         members = {name for name, service in services.items() if profile in service["profiles"]}
         assert members == {f"triton-{profile}", f"canary-{profile}", "prometheus", "grafana"}
 
 
+@pytest.mark.needs("docker-compose")
 def test_everything_is_pinned_unprivileged_and_read_only(services: dict[str, dict]):
     for name, service in services.items():
         assert re.search(r":v?\d+\.\d+\.\d+$", service["image"]), f"{name}: {service['image']}"
@@ -89,6 +92,7 @@ def test_shared_memory_suffices_for_all_python_instances(name: str, config_name:
     assert size >= 1.5 * instances * SHM_PER_INSTANCE
 
 
+@pytest.mark.needs("docker-compose")
 def test_prometheus_and_grafana_find_what_they_ask(services: dict[str, dict]):
     jobs = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())["scrape_configs"]
     hosts = {job["static_configs"][0]["targets"][0].split(":")[0] for job in jobs}
@@ -107,6 +111,7 @@ def test_prometheus_and_grafana_find_what_they_ask(services: dict[str, dict]):
     assert f":{provider['options']['path']}/dashboard.json:ro" in (DEPLOY / "compose.yaml").read_text()
 
 
+@pytest.mark.needs("docker-compose")
 def test_traces_go_to_the_service_that_takes_them(services: dict[str, dict]):
     for name in ("triton-gpu", "triton-cpu"):
         assert "--trace-config=opentelemetry,url=http://jaeger:4318/v1/traces" in services[name]["command"]

@@ -1,0 +1,163 @@
+"""System packages that cannot come into the virtual environment: what is missing, and its installation where allowed.
+
+Set-up runs this file before the virtual environment exists, so it imports the standard library only.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from nudenet_tools.server import libpython
+
+PYTHON = "python{}.{}".format(*sys.version_info[:2])
+GROUPS = ("server", "tests")
+
+
+@dataclass(frozen=True)
+class Package:
+    """One system package.
+
+    Attributes:
+        program: what it brings; tests call it that in their marker `needs`.
+        name: its name in Debian and Ubuntu.
+        purpose: what needs it.
+        group: "server" (every use of the project) or "tests".
+        present: whether what it brings is on this machine, from whatever source.
+    """
+
+    program: str
+    name: str
+    purpose: str
+    group: str
+    present: Callable[[], bool]
+
+
+def find(program: str) -> str | None:
+    """Path of a program; also in /usr/sbin, which an ordinary user's PATH on Debian lacks."""
+    return shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+
+
+def _has_venv() -> bool:
+    return all(importlib.util.find_spec(name) is not None for name in ("ensurepip", "venv"))
+
+
+def _has_compose() -> bool:
+    if find("docker-compose") is not None:
+        return True
+    if (docker := find("docker")) is None:
+        return False
+    return subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode == 0
+
+
+PACKAGES = (
+    Package("venv", f"{PYTHON}-venv", "creates the virtual environment", "server", _has_venv),
+    Package(
+        "libpython",
+        f"lib{PYTHON}",
+        f"Triton's Python backend loads {libpython.name()}: no server starts without it",
+        "server",
+        lambda: libpython.directory() is not None,
+    ),
+    Package(
+        "prometheus",
+        "prometheus",
+        "tests run it and its promtool",
+        "tests",
+        lambda: find("prometheus") is not None and find("promtool") is not None,
+    ),
+    Package("nginx", "nginx-light", "tests start it as a gRPC proxy", "tests", lambda: find("nginx") is not None),
+    Package(
+        "chromium",
+        "chromium",
+        "tests open the page of make ui in it",
+        "tests",
+        lambda: find("chromium") is not None or find("google-chrome") is not None,
+    ),
+    Package("docker-compose", "docker-compose", "tests check deploy/compose.yaml with it", "tests", _has_compose),
+    Package("curl", "curl", "tests run the README's commands", "tests", lambda: find("curl") is not None),
+    Package("openssl", "openssl", "tests make certificates with it", "tests", lambda: find("openssl") is not None),
+)
+
+
+def missing(groups: Iterable[str] = GROUPS) -> list[Package]:
+    """The packages of these groups that bring what this machine lacks."""
+    return [package for package in PACKAGES if package.group in groups and not package.present()]
+
+
+@functools.cache
+def can_install(name: str) -> bool:
+    """Whether set-up may install packages here (root, apt-get) and the distribution offers this one."""
+    return _may_install() and _apt_get("--simulate", "install", name).returncode == 0
+
+
+def _may_install() -> bool:
+    return os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
+def _apt_get(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["apt-get", "-y", "-qq", "-o", "DPkg::Lock::Timeout=120", "--no-install-recommends", *arguments],
+        env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def install(packages: list[Package]) -> None:
+    """Install what the distribution offers of these packages.
+
+    Raises:
+        SystemExit: apt-get failed; the message holds what it said.
+    """
+    if not all(can_install(package.name) for package in packages):  # package lists may be missing
+        _apt_get("update")
+        can_install.cache_clear()
+    offered = [package.name for package in packages if can_install(package.name)]
+    if not offered:
+        return
+    print(f"setup: installing {' '.join(offered)}", file=sys.stderr)
+    if _apt_get("install", *offered).returncode != 0:  # or old
+        _apt_get("update")
+        result = _apt_get("install", *offered)
+        if result.returncode != 0:
+            sys.exit(f"setup: could not install {' '.join(offered)}; apt-get said:\n{result.stderr.strip()}")
+
+
+def report(packages: list[Package]) -> str:
+    """What is missing, what for, and what to do about it."""
+    width = max(len(package.name) for package in packages)
+    command = f"apt-get install --no-install-recommends {' '.join(package.name for package in packages)}"
+    return "\n".join(
+        [
+            "setup: system packages are missing that set-up cannot install here:",
+            *(f"  {package.name:{width}}  {package.purpose}" for package in packages),
+            "this distribution does not offer them: install the programs in another way"
+            if _may_install()
+            else f"on Debian and Ubuntu, as root: {command}",
+            "until then, make test leaves out the tests that need them and names these",
+        ]
+    )
+
+
+def main(groups: tuple[str, ...]) -> int:
+    """Install or name what is missing. Exit status 1: set-up cannot go on."""
+    if _may_install() and (found := missing(groups)):
+        install(found)
+    if missing(groups):
+        print(report(missing()), file=sys.stderr)
+    return 0 if _has_venv() else 1
+
+
+if __name__ == "__main__":
+    if not sys.argv[1:] or not set(sys.argv[1:]) <= set(GROUPS):
+        sys.exit(f"usage: system_packages.py GROUP...; a GROUP is one of {', '.join(GROUPS)}, got {sys.argv[1:]}")
+    sys.exit(main(tuple(sys.argv[1:])))
