@@ -23,7 +23,7 @@ if [ "$venv" = --test-tools ]; then
   exit
 fi
 
-system_packages server || fail "cannot create $venv without python$version-venv"
+system_packages server
 [ -x "$venv/bin/python" ] && [ "$("$venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')" = "$version" ] ||
   "$python" -m venv --clear "$venv"
 echo "setup: installing the pinned requirements into $venv (Python $version)"

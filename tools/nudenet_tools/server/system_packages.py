@@ -143,7 +143,7 @@ def report(packages: list[Package]) -> str:
             "this distribution does not offer them: install the programs in another way"
             if _may_install()
             else f"on Debian and Ubuntu, as root: {command}",
-            "until then, make test leaves out the tests that need them and names these",
+            "until then, make test leaves out the tests that need them and says how many",
         ]
     )
 
@@ -154,7 +154,10 @@ def main(groups: tuple[str, ...]) -> int:
         install(found)
     if missing(groups):
         print(report(missing()), file=sys.stderr)
-    return 0 if _has_venv() else 1
+    if not _has_venv():
+        print(f"setup: cannot go on without {PYTHON}-venv", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
