@@ -162,7 +162,7 @@ class GpuDecoder:
     def _is_suitable(self, picture: Picture) -> bool:
         """Whether the hardware decodes this file as the CPU decoder would."""
         header, box = picture.header, picture.box
-        if header.scans != 1 or header.orientation != 1 or header.colorspace != "YCbCr":
+        if header.scans != 1 or header.orientation != 1 or header.colorspace != "YCbCr" or header.edits:
             return False
         if box.width > header.width or box.height > header.height or picture.data[-2:] != _EOI:
             return False  # enlarging, and files whose end is missing or followed by something else

@@ -7,18 +7,21 @@ Whatever can be refused is refused from the headers, before a pixel is allocated
 from __future__ import annotations
 
 import re
-import struct
 from dataclasses import dataclass
 
 import numpy as np
 import simplejpeg
 
-_ORIENTATION_TAG, _SHORT = 0x0112, 3
-_SOS, _EOI, _APP1, _APP14 = 0xDA, 0xD9, 0xE1, 0xEE
+from nudenet_steps.preprocess import exif, header_edits
+from nudenet_steps.preprocess.formats import looks_like
+
+_SOS, _EOI, _APP1 = 0xDA, 0xD9, 0xE1
 _PROGRESSIVE = 0xC2
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # DHT, JPG and DAC share the range
-# Arithmetic coding, lossless and hierarchical files: no browser shows them, and some cost seconds to decode.
+# Arithmetic coding, lossless and hierarchical files: browsers as they are shipped do not show them, and some cost
+# seconds to decode. Neither do they show more than 8 bits a sample.
 _DECODABLE = frozenset({0xC0, 0xC1, _PROGRESSIVE})
+_BITS = 8
 _FILL = re.compile(rb"\xff+")
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # neither stuffed nor restart: where entropy-coded data ends
 _MAX_SIDE = 65500  # libjpeg's JPEG_MAX_DIMENSION
@@ -28,25 +31,6 @@ _MAX_SEGMENTS = 2000
 # in memory between scans (2 bytes a pixel and colour), 4 ns a pixel.
 _WORK_PER_BYTE = 16
 _WORK_PER_PIXEL = 4
-
-# First bytes of what people send by mistake.
-_SIGNATURES = (
-    (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
-    (b"GIF8", "a GIF picture"),
-    (b"BM", "a BMP picture"),
-    (b"II*\x00", "a TIFF picture"),
-    (b"MM\x00*", "a TIFF picture"),
-    (b"%PDF", "a PDF document"),
-    (b"\x1f\x8b", "gzip-compressed data"),
-    (b"PK\x03\x04", "a ZIP archive"),
-    (b"/9j/", "base64 text of a JPEG; send the decoded bytes"),
-    (b"iVBORw0KGgo", "base64 text of a PNG; send a JPEG's bytes"),
-    (b"data:image", "a data: URL; send the decoded bytes"),
-    (b"\xff\x4f\xff\x51", "a JPEG 2000 picture"),
-    (b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 picture"),
-    (b"\xff\x0a", "a JPEG XL picture"),
-    (b"\x00\x00\x00\x0cJXL ", "a JPEG XL picture"),
-)
 
 
 class JpegError(ValueError):
@@ -70,59 +54,24 @@ class Limits:
 
 @dataclass(frozen=True)
 class Header:
-    """What the file says of itself: stored size in pixels, scans, EXIF orientation 1..8, colour space."""
+    """What the file says of itself: stored size in pixels, scans, EXIF orientation 1..8, colour space.
+
+    `edits` are harmless oddities of the headers, to be put right before decoding: byte offset and new value.
+    """
 
     width: int
     height: int
     scans: int
     orientation: int
     colorspace: str
-    adobe: bool
     file_bytes: int
     first_scan: int  # byte offset of the first scan's marker
+    edits: header_edits.Edits
 
     @property
     def upright_size(self) -> tuple[int, int]:
         """(width, height) in pixels as viewers show the picture."""
         return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
-
-
-def looks_like(data: bytes) -> str:
-    """What `data`, which is not a JPEG, seems to be: for error messages."""
-    for signature, name in _SIGNATURES:
-        if data.startswith(signature):
-            return name
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "a WebP picture"
-    if data[4:8] == b"ftyp":
-        return "an AVIF or HEIC picture" if data[8:12] in (b"avif", b"heic", b"heix", b"mif1") else "an MP4 video"
-    head = data[:256].lstrip().lower()
-    if head.startswith((b"<!doctype html", b"<html")):
-        return "an HTML page"
-    if head.startswith((b"{", b"[")):
-        return "JSON text"
-    if head.startswith((b"<?xml", b"<svg")):
-        return "XML or SVG text"
-    if not data.strip(b"\0"):
-        return f"{len(data)} zero bytes"
-    return f"data that starts with {data[:8].hex(' ')}"
-
-
-def _orientation(tiff: bytes) -> int:
-    """EXIF orientation 1..8 out of the TIFF block of an APP1 payload; 1 where it is absent or unreadable."""
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
-    if order is None:
-        return 1
-    try:
-        (directory,) = struct.unpack_from(order + "I", tiff, 4)
-        (entries,) = struct.unpack_from(order + "H", tiff, directory)
-        for entry in range(entries):
-            tag, kind, _, value = struct.unpack_from(order + "HHIH", tiff, directory + 2 + 12 * entry)
-            if tag == _ORIENTATION_TAG:
-                return value if kind == _SHORT and 1 <= value <= 8 else 1
-    except struct.error:  # the list runs past its end; viewers then show the picture as stored
-        pass
-    return 1
 
 
 def read_header(data: bytes) -> Header:
@@ -138,8 +87,8 @@ def read_header(data: bytes) -> Header:
         raise JpegError("empty", "empty: 0 bytes where a JPEG file was expected")
     if data[:3] != b"\xff\xd8\xff":
         raise JpegError("not_jpeg", f"not a JPEG: this is {looks_like(data)}")
-    width = height = components = frame = frame_at = 0
-    orientation, adobe, position, end = 0, False, 2, len(data)
+    width = height = bits = components = frame = frame_at = orientation = 0
+    position, end, edits = 2, len(data), header_edits.HeaderEdits()
     for _ in range(_MAX_SEGMENTS):
         fill = _FILL.match(data, position)
         if fill is None and position < end:
@@ -156,33 +105,38 @@ def read_header(data: bytes) -> Header:
         # Markers without a length (restart and the like) have no business here: decoders would read on differently.
         if length < 2 or marker < 0xC0 or 0xD0 <= marker <= 0xD8:
             raise JpegError("damaged", f"damaged JPEG: marker ff{marker:02x} with length {length} at byte {position}")
-        payload = position + 4
+        payload, after = position + 4, position + 2 + length
         if marker in _SOF and length >= 8 and payload + 6 <= end:
             height = int.from_bytes(data[payload + 1 : payload + 3], "big")
             width = int.from_bytes(data[payload + 3 : payload + 5], "big")
-            components, frame, frame_at = data[payload + 5], marker, payload
-        elif marker == _APP1 and not orientation and data[payload : payload + 6] == b"Exif\0\0":
-            orientation = _orientation(data[payload + 6 : position + 2 + length])
-        elif marker == _APP14 and data[payload : payload + 5] == b"Adobe":
-            adobe = True
-        position += 2 + length
+            bits, components, frame, frame_at = data[payload], data[payload + 5], marker, payload
+        elif marker == _APP1 and not orientation and exif.is_exif(data[payload:after]):
+            orientation = exif.orientation(data[payload + exif.HEADER_BYTES : after])
+        else:
+            edits.segment(data, marker, payload, after)
+        position = after
     else:
         raise JpegError("damaged", f"damaged JPEG: more than {_MAX_SEGMENTS} segments before the first scan")
     if frame and frame not in _DECODABLE:
         raise JpegError(
             "unsupported", f"unsupported kind of JPEG (frame marker ff{frame:02x}): send baseline or progressive"
         )
+    if frame and bits != _BITS:
+        raise JpegError("unsupported", f"unsupported kind of JPEG: {bits} bits a sample, send one with {_BITS}")
     if not width or not height:
         raise JpegError("damaged", f"damaged JPEG: size {width}x{height}, no usable frame header")
     if max(width, height) > _MAX_SIDE:
         raise JpegError("too_many_pixels", f"{width}x{height}: JPEG decoders stop at {_MAX_SIDE} pixels a side")
-    seen_height, seen_width, colorspace = _seen_by_decoder(data, frame_at, components)
-    if (seen_width, seen_height) != (width, height):  # the limits must hold for what the decoder sees
-        raise JpegError("damaged", f"damaged JPEG: {width}x{height} and {seen_width}x{seen_height} in one file")
     # Other files have one scan with all components: libjpeg-turbo ends after it.
     several = frame == _PROGRESSIVE or data[position + 4] != components
-    scans = _count_scans(data, position) if several else 1
-    return Header(width, height, scans, orientation or 1, colorspace, adobe, end, position)
+    if frame != _PROGRESSIVE:
+        edits.sequential_scan(data, position)
+    scans = _walk_scans(data, position, frame, edits) if several else 1
+    found = edits.finish(components)
+    seen_height, seen_width, colorspace = _seen_by_decoder(header_edits.apply(data, found), frame_at, components)
+    if (seen_width, seen_height) != (width, height):  # the limits must hold for what the decoder sees
+        raise JpegError("damaged", f"damaged JPEG: {width}x{height} and {seen_width}x{seen_height} in one file")
+    return Header(width, height, scans, orientation or 1, colorspace, end, position, found)
 
 
 def _seen_by_decoder(data: bytes, frame_at: int, components: int) -> tuple[int, int, str]:
@@ -206,18 +160,23 @@ def _seen_by_decoder(data: bytes, frame_at: int, components: int) -> tuple[int, 
         raise JpegError("damaged", f"damaged JPEG: {error}") from error
 
 
-def _count_scans(data: bytes, position: int) -> int:
+def _walk_scans(data: bytes, position: int, frame: int, edits: header_edits.HeaderEdits) -> int:
     """Scans from the one at `position` to the end of the picture; gives up after `_MAX_SEGMENTS`."""
     scans = 0
     for _ in range(_MAX_SEGMENTS):
         marker = data[position + 1]
-        scans += marker == _SOS
         if marker == _EOI:
             return scans
-        position += 2
+        after = position + 2
         if marker >= 0xC0:
-            position += int.from_bytes(data[position : position + 2], "big")
-        found = _NEXT_MARKER.search(data, position)
+            after += int.from_bytes(data[after : after + 2], "big")
+        if marker == _SOS:
+            scans += 1
+            if frame != _PROGRESSIVE and scans > 1 and position + 4 < len(data):
+                edits.sequential_scan(data, position)
+        else:
+            edits.segment(data, marker, position + 4, after)
+        found = _NEXT_MARKER.search(data, after)
         if found is None:
             return scans
         position = found.start()
@@ -251,9 +210,9 @@ def check_limits(header: Header, limits: Limits) -> None:
         )
 
 
-def _cmyk_to_rgb(cmyk: np.ndarray, adobe: bool) -> np.ndarray:
-    """uint8 [h,w,4] to RGB uint8 [h,w,3]. Adobe's files store ink inverted."""
-    ink = cmyk.astype(np.uint16) if adobe else 255 - cmyk.astype(np.uint16)
+def _cmyk_to_rgb(cmyk: np.ndarray) -> np.ndarray:
+    """uint8 [h,w,4] to RGB uint8 [h,w,3]. Ink is stored inverted: Adobe's files say so, and viewers expect no other."""
+    ink = cmyk.astype(np.uint16)
     return ((ink[..., :3] * ink[..., 3:] + 127) // 255).astype(np.uint8)
 
 
@@ -288,14 +247,18 @@ def decode(data: bytes, header: Header, min_width: int, min_height: int, strict:
     cmyk = header.colorspace in ("CMYK", "YCCK")
     try:
         pixels = simplejpeg.decode_jpeg(
-            data, "CMYK" if cmyk else "RGB", min_height=min_height, min_width=min_width, strict=strict
+            header_edits.apply(data, header.edits),
+            "CMYK" if cmyk else "RGB",
+            min_height=min_height,
+            min_width=min_width,
+            strict=strict,
         )
     except ValueError as error:
         if data.find(b"\xff\xd9", header.first_scan) < 0:
             raise JpegError("truncated", f"truncated JPEG: its {len(data)} bytes have no end marker") from error
         raise JpegError("damaged", f"damaged JPEG: {error}") from error
     if cmyk:
-        pixels = _cmyk_to_rgb(pixels, header.adobe)
+        pixels = _cmyk_to_rgb(pixels)
     return pixels if header.orientation == 1 else _upright(pixels, header.orientation)
 
 

@@ -1,0 +1,83 @@
+"""Ask Chromium what it shows for every vector, and write answers.json beside this file.
+
+PYTHONPATH=tests python -m data.vectors.ask_chromium
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shutil
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from data.vectors import table
+
+_DRAW = """async (data) => {
+  const image = new Image();
+  image.src = 'data:;base64,' + data;
+  document.body.replaceChildren(image);
+  try { await image.decode(); } catch { return null; }
+  const canvas = document.createElement('canvas');
+  [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+  const context = canvas.getContext('2d');
+  context.fillStyle = 'white';
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.drawImage(image, 0, 0);
+  return canvas.toDataURL('image/png');
+}"""
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--force-color-profile=srgb"]
+
+
+class Chromium:
+    """The system's browser, showing one file after the other; a context manager."""
+
+    def __enter__(self) -> Chromium:
+        program = shutil.which("chromium") or shutil.which("google-chrome")
+        if program is None:
+            raise SystemExit("no browser: install chromium")
+        self._playwright = sync_playwright().start()
+        self._browser = self._playwright.chromium.launch(executable_path=program, args=FLAGS)
+        self.version = self._browser.version
+        self._page = self._browser.new_page()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._browser.close()
+        self._playwright.stop()
+
+    def show(self, data: bytes) -> np.ndarray | None:
+        """The picture on white, RGB uint8 [h,w,3]; None where the browser shows none."""
+        address = self._page.evaluate(_DRAW, base64.b64encode(data).decode())
+        if address is None:
+            return None
+        with Image.open(io.BytesIO(base64.b64decode(address.split(",", 1)[1]))) as picture:
+            return np.asarray(picture.convert("RGB"))
+
+
+def main() -> None:
+    """Ask about all vectors."""
+    answers: dict[str, Any] = {}
+    with Chromium() as chromium:
+        for vector in [*table.jpegs(), *table.others()]:
+            pixels = chromium.show(vector.data)
+            answers[vector.name] = (
+                pixels
+                if pixels is None
+                else {
+                    "width": pixels.shape[1],
+                    "height": pixels.shape[0],
+                    "cells": table.cells(pixels).tobytes().hex(),
+                }
+            )
+        record = {"recorded by": "ask_chromium.py", "browser": f"Chromium {chromium.version}", "answers": answers}
+    table.ANSWERS.write_text(json.dumps(record, indent=1) + "\n")
+    print(f"{len(answers)} answers of {record['browser']}: {table.ANSWERS}")
+
+
+if __name__ == "__main__":
+    main()
