@@ -128,13 +128,25 @@ def test_a_precision_that_the_configuration_has_not_is_refused(onnx_path):
 def test_a_plan_without_passport_is_refused_before_the_start(tmp_path, monkeypatch):
     plan = tmp_path / "model.plan"
     plan.write_bytes(b"a plan")
-    monkeypatch.setattr("check_plan.library_version", lambda: "11.1.0.106")
-    monkeypatch.setattr("check_plan.gpu_capability", lambda: "9.0")
+    monkeypatch.setattr("container.check_plan.library_version", lambda: "11.1.0.106")
+    monkeypatch.setattr("container.check_plan.gpu_capability", lambda: "9.0")
     installation = Installation(tmp_path / "tritonserver", tmp_path, (), None)
     assert choose_config(installation, plan) == "cpu"  # no TensorRT backend
     (tmp_path / "tensorrt").mkdir()
     with pytest.raises(PlanError, match="make plan"):
         choose_config(installation, plan)
+
+
+def test_an_engine_for_rtx_is_taken_where_its_library_and_a_gpu_are(tmp_path, monkeypatch):
+    engine = tmp_path / "model.rtx.engine"
+    engine.write_bytes(b"an engine")
+    installation = Installation(tmp_path / "tritonserver", tmp_path, (), None)
+    monkeypatch.setattr("container.check_plan.rtx_library_version", lambda: "1.7.1.116")
+    monkeypatch.setattr("container.check_plan.gpu_capability", lambda: None)
+    assert choose_config(installation, tmp_path / "model.plan", engine) == "cpu"
+    monkeypatch.setattr("container.check_plan.gpu_capability", lambda: "8.9")
+    monkeypatch.setattr("container.check_plan.check", lambda *arguments: None)
+    assert choose_config(installation, tmp_path / "model.plan", engine) == "rtx"
 
 
 def test_too_little_shared_memory_is_said_before_the_start(onnx_path, monkeypatch):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Refuse a TensorRT plan that this server cannot load, with the command that builds the right one.
+"""Refuse a TensorRT plan, or an engine of TensorRT for RTX, that this server cannot load, and say how to build it.
 
 Runs before tritonserver, also inside its container, hence the standard library only. Triton would come to the
 same end later, with "Version tag does not match" or "unable to load plan file to auto complete config".
@@ -8,7 +8,9 @@ same end later, with "Version tag does not match" or "unable to load plan file t
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
+import importlib.metadata
 import os
 import re
 import sys
@@ -17,6 +19,9 @@ from pathlib import Path
 from container import plan_passport
 
 MAKE_PLAN = "make plan"
+MAKE_RTX = "python build/convert_to_tensorrt.py --runtime rtx"
+# TensorRT for RTX runs on these and on everything newer than 12.0, NVIDIA's support matrix says.
+RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0")
 # cuDeviceGetAttribute's numbers for the compute capability
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
 
@@ -42,36 +47,73 @@ def check(plan: Path, tensorrt_version: str | None, compute_capability: str | No
     """Refuse `plan` where the server could not load it.
 
     Args:
-        plan: the ``model.plan`` file; its passport lies beside it.
-        tensorrt_version: of the server's library, e.g. "11.1.0.106"; None where unknown: not compared.
+        plan: the ``model.plan`` or ``model.rtx.engine`` file; its passport lies beside it.
+        tensorrt_version: of the server's library, e.g. "11.1.0.106", for RTX of that; None where unknown: not compared.
         compute_capability: of the GPU that serves, e.g. "8.9"; None where unknown: not compared.
 
     Raises:
         PlanError: plan or passport missing, not belonging together, or built for something else.
     """
+    is_rtx = plan.suffix == ".engine"
+    make = MAKE_RTX if is_rtx else MAKE_PLAN
     if not plan.is_file():
-        raise PlanError(f"there is no plan at {plan}; build it: {MAKE_PLAN}")
+        raise PlanError(f"there is no {'engine' if is_rtx else 'plan'} at {plan}; build it: {make}")
     try:
         passport = plan_passport.read(plan)
     except plan_passport.PassportError as error:
-        raise PlanError(f"{error}: what {plan.name} was built for is unknown; build it anew: {MAKE_PLAN}") from error
-    rebuild = f"build it anew: {MAKE_PLAN} (or, with this TensorRT and GPU: {passport.rebuild_command()})"
+        raise PlanError(f"{error}: what {plan.name} was built for is unknown; build it anew: {make}") from error
+    rebuild = f"build it anew: {passport.rebuild_command()}"
+    if passport.runtime == plan_passport.TENSORRT:
+        rebuild = f"build it anew: {MAKE_PLAN} (or, with this TensorRT and GPU: {passport.rebuild_command()})"
     found = plan_passport.sha256(plan)
     if found != passport.plan_sha256:
         raise PlanError(
             f"{plan} is not the file its passport describes (SHA-256 {found[:12]}..., "
             f"passport {passport.plan_sha256[:12]}...): a broken copy, or one of the two was replaced; {rebuild}"
         )
+    name = "TensorRT for RTX" if passport.runtime == plan_passport.RTX else "TensorRT"
     if tensorrt_version is not None and not same_version(passport.tensorrt_version, tensorrt_version):
         raise PlanError(
-            f"{plan} was built by TensorRT {passport.tensorrt_version}, this server has {tensorrt_version}, "
-            f"and plans only load in the version that built them; {rebuild}"
+            f"{plan} was built by {name} {passport.tensorrt_version}, this server has {tensorrt_version}, "
+            f"and it only loads in the version that built it; {rebuild}"
         )
-    if compute_capability is not None and passport.compute_capability != compute_capability:
+    if compute_capability is None:
+        return
+    if passport.runtime == plan_passport.RTX:
+        check_rtx_target(plan, passport.targets or [], compute_capability)
+    elif passport.compute_capability != compute_capability:
         raise PlanError(
             f"{plan} was built on {passport.gpu_name} (compute capability {passport.compute_capability}), this GPU has "
             f"{compute_capability}, and plans only load on the kind of GPU they were built on; {rebuild}"
         )
+
+
+def check_rtx_target(plan: Path, targets: list[str], compute_capability: str) -> None:
+    """Refuse an engine of TensorRT for RTX on a GPU that it was not built for.
+
+    Raises:
+        PlanError: TensorRT for RTX does not serve this GPU, or the engine was built for others.
+    """
+    is_newer = version_numbers(compute_capability) > (12, 0)
+    if compute_capability not in RTX_CAPABILITIES and not is_newer:
+        raise PlanError(
+            f"this GPU, capability {compute_capability}, is not served by TensorRT for RTX: build a TensorRT plan "
+            f"({MAKE_PLAN}), or --config-name cuda"
+        )
+    # What is newer than 12.0 takes kernels of 12.0.
+    if compute_capability not in targets and not (is_newer and "12.0" in targets):
+        raise PlanError(
+            f"{plan} was built for compute capability {', '.join(targets)}, this GPU has {compute_capability}; "
+            f"build it anew: {MAKE_RTX} --for sm{compute_capability.replace('.', '')}"
+        )
+
+
+def rtx_library_version() -> str | None:
+    """Version of TensorRT for RTX in this Python, e.g. "1.7.1.116"; None without one."""
+    for cuda in ("cu13", "cu12"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(f"tensorrt-rtx-{cuda}-libs")
+    return None
 
 
 def library_version() -> str | None:
@@ -110,23 +152,26 @@ def gpu_capability(index: int = 0) -> str | None:
 def main() -> int:
     """Check one plan against this machine. Exit status 0: it will load; 1: it will not."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("plan", type=Path, help="the model.plan file")
+    parser.add_argument("plan", type=Path, help="the model.plan or model.rtx.engine file")
     parser.add_argument("--tensorrt-version", help="default: that of the library found here")
     parser.add_argument("--compute-capability", help="default: that of the GPU found here")
     parser.add_argument("--device", type=int, default=0, help="which GPU serves (default 0)")
     options = parser.parse_args()
-    version = options.tensorrt_version or library_version()
+    is_rtx = options.plan.suffix == ".engine"
+    version = options.tensorrt_version or (rtx_library_version() if is_rtx else library_version())
     capability = options.compute_capability or gpu_capability(options.device)
     try:
         check(options.plan, version, capability)
         if version is None:
-            raise PlanError("no TensorRT library found here (libnvinfer.so.10 or .11), so no plan can be served")
+            library = "TensorRT for RTX (requirements/rtx.txt)" if is_rtx else "TensorRT (libnvinfer.so.10 or .11)"
+            raise PlanError(f"no {library} found here, so no plan can be served")
         if capability is None:
             raise PlanError(f"no GPU {options.device} is visible here; start the container with --gpus all")
     except PlanError as error:
         print(f"check_plan: {error}", file=sys.stderr)
         return 1
-    print(f"check_plan: {options.plan} fits TensorRT {version}, compute capability {capability}")
+    name = "TensorRT for RTX" if is_rtx else "TensorRT"
+    print(f"check_plan: {options.plan} fits {name} {version}, compute capability {capability}")
     return 0
 
 

@@ -1,7 +1,8 @@
-"""The passport of a TensorRT plan: ``model.plan.json`` beside ``model.plan`` says what the plan was built for.
+"""The passport of an engine file: ``model.plan.json`` beside ``model.plan`` says what the plan was built for.
 
-A plan only loads under the TensorRT version and on the kind of GPU it was built with, and says so itself only in
-words that help nobody. Standard library only: containers read it.
+A plan only loads under the TensorRT version and on the kind of GPU it was built with, an engine of TensorRT for RTX
+(``model.rtx.engine``) under its version and on the kinds of GPU it was built for; both say so themselves only in words
+that help nobody. Standard library only: containers read it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 FORMAT = 1
+TENSORRT, RTX = "tensorrt", "rtx"  # runtimes, as --runtime names them
 
 
 class PassportError(ValueError):
@@ -25,9 +27,9 @@ class PassportError(ValueError):
 class Passport:
     """What a plan was built from, with and for."""
 
-    tensorrt_version: str  # of the library, e.g. 11.1.0.106
-    gpu_name: str
-    compute_capability: str  # e.g. 9.0
+    tensorrt_version: str  # of the library, e.g. 11.1.0.106; for RTX that of TensorRT for RTX, e.g. 1.7.1.116
+    gpu_name: str  # of the GPU that built it; empty where RTX built without one
+    compute_capability: str  # of that GPU, e.g. 9.0
     precision: str  # FP32, FP16 or INT8+FP16
     min_batch: int
     preferred_batch: int  # the batch size that was tuned for
@@ -40,14 +42,19 @@ class Passport:
     built_at: str  # ISO 8601, UTC
     triton_release: str | None = None  # e.g. 26.07, where built inside Triton's image
     accuracy: dict[str, Any] | None = None  # of the comparison with ONNX Runtime, where one was made
+    runtime: str = TENSORRT
+    targets: list[str] | None = None  # compute capabilities that RTX compiled for; None: that of the GPU
+    convolutions: dict[str, int] | None = None  # how many run in which type, where the compiler tells
 
     def rebuild_command(self) -> str:
         """The command that builds the same kind of plan again."""
         precision = self.precision.split("+")[0]
-        command = (
-            f"python build/convert_to_tensorrt.py --precision {precision} "
-            f"--batch-size {self.max_batch} --workspace {self.workspace_gb:g}"
-        )
+        command = f"python build/convert_to_tensorrt.py --precision {precision} --batch-size {self.max_batch} "
+        if self.runtime == RTX:
+            names = ",".join(f"sm{target.replace('.', '')}" for target in self.targets or ())
+            command += f"--runtime rtx --for {names}"
+        else:
+            command += f"--workspace {self.workspace_gb:g}"
         return f"{command} --calibration-data calib_data.npy" if precision == "INT8" else command
 
 
@@ -107,7 +114,13 @@ def read(plan: Path) -> Passport:
     wrong = sorted((required - content.keys()) | (content.keys() - fields.keys()))
     if wrong:
         raise PassportError(f"{path}: fields missing or unknown: {', '.join(wrong)}")
-    for name in ("tensorrt_version", "gpu_name", "compute_capability", "precision", "plan_sha256"):
+    passport = Passport(**content)
+    if passport.runtime not in (TENSORRT, RTX):
+        raise PassportError(f"{path}: runtime must be {TENSORRT} or {RTX}, got {passport.runtime!r}")
+    of_gpu = ("gpu_name", "compute_capability") if passport.runtime == TENSORRT else ()
+    for name in ("tensorrt_version", "precision", "plan_sha256", *of_gpu):
         if not isinstance(content[name], str) or not content[name]:
             raise PassportError(f"{path}: {name} must be text, got {content[name]!r}")
-    return Passport(**content)
+    if passport.runtime == RTX and not passport.targets:
+        raise PassportError(f"{path}: targets must list compute capabilities, got {passport.targets!r}")
+    return passport

@@ -42,6 +42,23 @@ def plan(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def engine(plan: Path) -> Path:
+    """An engine of TensorRT for RTX 1.7.1.116, built without a GPU for 8.6, 8.9 and 12.0."""
+    path = plan.with_name("model.rtx.engine")
+    path.write_bytes(b"engine")
+    passport = dataclasses.replace(
+        plan_passport.read(plan),
+        runtime="rtx",
+        tensorrt_version="1.7.1.116",
+        gpu_name="",
+        compute_capability="",
+        targets=["8.6", "8.9", "12.0"],
+    )
+    plan_passport.write(path, passport)
+    return path
+
+
 @pytest.mark.parametrize("version", ["11.1.0.106", "11.1.0", "11.1.0.106+cuda13.3", None])
 @pytest.mark.parametrize("capability", ["8.9", None])
 def test_accepts_a_plan_that_fits(plan: Path, version: str | None, capability: str | None) -> None:
@@ -155,7 +172,7 @@ def test_without_library_or_gpu_nothing_can_be_served(plan: Path, monkeypatch, c
     monkeypatch.delenv("TRT_VERSION", raising=False)
     monkeypatch.setattr(sys, "argv", ["check_plan.py", str(plan)])
     assert check_plan.main() == 1
-    assert "no TensorRT library found" in capsys.readouterr().err
+    assert "no TensorRT (libnvinfer.so.10 or .11) found" in capsys.readouterr().err
     monkeypatch.setenv("TRT_VERSION", "11.1.0.106")
     assert check_plan.main() == 1
     assert "--gpus all" in capsys.readouterr().err
@@ -169,3 +186,35 @@ def test_rebuild_hint_follows_the_plan(plan: Path) -> None:
     plan_passport.write(plan, passport)
     with pytest.raises(PlanError, match=r"--precision INT8 --batch-size 16 .*--calibration-data"):
         check(plan, "10.3.0", "8.9")
+
+
+@pytest.mark.parametrize("capability", ["8.6", "8.9", "12.0", "12.1", None])
+def test_accepts_an_engine_for_rtx_on_the_gpus_it_was_built_for(engine: Path, capability: str | None) -> None:
+    check(engine, "1.7.1.116", capability)
+
+
+@pytest.mark.parametrize("capability", ["9.0", "10.0", "7.0"])
+def test_names_what_serves_a_gpu_that_rtx_does_not(engine: Path, capability: str) -> None:
+    words = f"this GPU, capability {capability}, is not served by TensorRT for RTX: build a TensorRT plan.*"
+    with pytest.raises(PlanError, match=f"{words}--config-name cuda"):
+        check(engine, "1.7.1.116", capability)
+
+
+def test_refuses_an_engine_for_other_gpus_or_of_another_version(engine: Path) -> None:
+    with pytest.raises(
+        PlanError, match=r"built for compute capability 8\.6, 8\.9, 12\.0, this GPU has 8\.0.*--for sm80"
+    ):
+        check(engine, "1.7.1.116", "8.0")
+    with pytest.raises(
+        PlanError, match=r"built by TensorRT for RTX 1\.7\.1\.116, .*--runtime rtx --for sm86,sm89,sm120"
+    ):
+        check(engine, "1.8.0.1", "8.9")
+    engine.unlink()
+    with pytest.raises(PlanError, match=r"there is no engine at .*--runtime rtx"):
+        check(engine, None, None)
+
+
+def test_command_line_names_the_kind_of_engine(engine: Path) -> None:
+    fits = run(engine, "--tensorrt-version", "1.7.1.116", "--compute-capability", "8.9")
+    assert (fits.returncode, fits.stderr) == (0, "")
+    assert "fits TensorRT for RTX 1.7.1.116, compute capability 8.9" in fits.stdout

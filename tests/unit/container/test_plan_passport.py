@@ -115,3 +115,17 @@ def test_what_is_no_passport_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "model.plan.json").write_text(text)
     with pytest.raises(PassportError):
         plan_passport.read(tmp_path / "model.plan")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"runtime": "tpu"}, "runtime must be tensorrt or rtx"),
+        ({"runtime": "rtx"}, "targets must list compute capabilities"),
+        ({"gpu_name": ""}, "gpu_name must be text"),
+    ],
+)
+def test_refuses_a_passport_that_contradicts_itself(tmp_path: Path, change: dict, message: str) -> None:
+    plan_passport.write(tmp_path / "model.plan", dataclasses.replace(PASSPORT, **change))
+    with pytest.raises(PassportError, match=message):
+        plan_passport.read(tmp_path / "model.plan")

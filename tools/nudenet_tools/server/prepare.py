@@ -13,6 +13,7 @@ from nudenet_tools import MODEL_REPOSITORY, ROOT
 from nudenet_tools.server.process import Installation, ServerError
 
 PLAN = MODEL_REPOSITORY / "nudenet_trt" / "1" / "model.plan"
+ENGINE = PLAN.with_name("model.rtx.engine")
 ONNX = PLAN.with_suffix(".onnx")
 
 
@@ -33,13 +34,18 @@ def ensure_onnx() -> None:
         raise ServerError("the ONNX export failed; see the message above")
 
 
-def choose_config(installation: Installation, plan: Path = PLAN) -> str:
-    """ "" (the committed production setting) where a plan and a TensorRT backend are there, else ``cpu``.
+def choose_config(installation: Installation, plan: Path = PLAN, engine: Path = ENGINE) -> str:
+    """ "" (the committed production setting) where a plan and a TensorRT backend are there, else ``rtx`` where an
+    engine of TensorRT for RTX, its library and a GPU are there, else ``cpu``.
 
     Raises:
-        check_plan.PlanError: there is a plan, but not for this server or GPU.
+        check_plan.PlanError: there is a plan or an engine, but not for this server or GPU.
     """
-    if not installation.has_tensorrt or not plan.is_file():
-        return "cpu"
-    check_plan.check(plan, check_plan.library_version(), check_plan.gpu_capability())
-    return ""
+    if installation.has_tensorrt and plan.is_file():
+        check_plan.check(plan, check_plan.library_version(), check_plan.gpu_capability())
+        return ""
+    version, capability = check_plan.rtx_library_version(), check_plan.gpu_capability()
+    if engine.is_file() and version and capability:
+        check_plan.check(engine, version, capability)
+        return "rtx"
+    return "cpu"
