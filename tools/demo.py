@@ -9,10 +9,9 @@ import sys
 
 from rich.console import Console
 
-from container.check_plan import PlanError
 from nudenet_tools import ROOT
-from nudenet_tools.server import process, tuning
-from nudenet_tools.server.prepare import choose_config, ensure_onnx
+from nudenet_tools.server import process
+from nudenet_tools.server.prepare import tuned_options
 from nudenet_tools.server.repository import ConfigError
 
 PICTURE = ROOT / "tests" / "data" / "astronaut_720p.jpg"
@@ -23,13 +22,7 @@ console = Console(highlight=False)
 
 def demo() -> int:
     """Exit code of the demo: 0 when the picture was answered."""
-    name = choose_config(process.find_installation())
-    if name:
-        ensure_onnx()
-    options = process.Options(
-        ports=process.Ports.free(), config_name=name, tuning=tuning.for_config(name)
-    )  # free ports: beside a running server too
-    with process.Server(options) as running:
+    with process.Server(tuned_options()) as running:  # on free ports: beside a running server, too
         console.print(f"tritonserver ready after {running.seconds_to_ready:.1f} s: {running.engine()}")
         detect = [sys.executable, str(ROOT / "tools" / "detect.py"), os.path.relpath(PICTURE)]
         return subprocess.run([*detect, "--url", running.grpc_url, "--annotate", str(OUTPUT)], check=False).returncode
@@ -38,5 +31,5 @@ def demo() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(demo())
-    except (process.ServerError, ConfigError, PlanError) as error:
+    except (process.ServerError, ConfigError) as error:
         sys.exit(f"demo: {error}")

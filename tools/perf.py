@@ -21,7 +21,7 @@ from nudenet_tools import ROOT
 from nudenet_tools.bench import perf_analyzer
 from nudenet_tools.pictures import files as picture_files
 from nudenet_tools.server import process, repository
-from nudenet_tools.server.prepare import choose_config, ensure_onnx
+from nudenet_tools.server.prepare import tuned_options
 
 FRAME = ROOT / "tests" / "data" / "astronaut_720p.jpg"
 # One request at a time shows the latency of a quiet process, 16 at once its ceiling: two full batches.
@@ -104,10 +104,7 @@ def perf(
             return
         with contextlib.ExitStack() as stack:
             if not url:
-                name = config_name or choose_config(process.find_installation())
-                if name:
-                    ensure_onnx()
-                running = stack.enter_context(process.Server(process.Options(process.Ports.free(), name)))
+                running = stack.enter_context(process.Server(tuned_options(config_name)))
                 url = running.grpc_url if protocol is Protocol.grpc else running.http_url
                 console.print(f"started a server on {url}: {running.engine()}")
                 console.print(

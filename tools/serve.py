@@ -16,9 +16,8 @@ import typer
 from rich.console import Console
 
 from container import supervisor
-from container.check_plan import PlanError
 from nudenet_tools.server import process, repository, security, tuning
-from nudenet_tools.server.prepare import choose_config, ensure_onnx
+from nudenet_tools.server.prepare import prepare
 
 Pem: TypeAlias = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="PEM file of the server.")]
 
@@ -86,9 +85,7 @@ def serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     try:
-        name = config_name or choose_config(process.find_installation())
-        if name:
-            ensure_onnx()
+        name = prepare(config_name)
         options = process.Options(
             ports=process.Ports(http_port, grpc_port, metrics_port),
             config_name=name,
@@ -98,7 +95,7 @@ def serve(
             on_log=(lambda line: print(line, file=sys.stderr)) if verbose else _show,
         )
         supervisor.Supervisor(options, _report).run(stopped, _introduce)
-    except (process.ServerError, repository.ConfigError, PlanError) as error:
+    except (process.ServerError, repository.ConfigError) as error:
         console.print(f"[red]serve:[/] {error}", markup=True)
         raise typer.Exit(1) from error
 

@@ -27,8 +27,8 @@ from nudenet_tools.bench.load import LoadBench
 from nudenet_tools.bench.perf_analyzer import PerfAnalyzerError
 from nudenet_tools.bench.promises import number
 from nudenet_tools.server import repository, tuning
-from nudenet_tools.server.prepare import choose_config, ensure_onnx
-from nudenet_tools.server.process import Options, Ports, Server, ServerError, find_installation
+from nudenet_tools.server.prepare import prepare
+from nudenet_tools.server.process import Options, Ports, Server, ServerError
 from nudenet_tools.server.repository import ConfigError, Tuning
 
 FINALISTS = 3
@@ -209,9 +209,7 @@ def main(
         raise typer.BadParameter("concurrency, instances and threads are 1 at least, delays 0")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave through the context managers: no server stays
     try:
-        base_name = config_name or choose_config(find_installation())
-        if base_name and models == repository.MODEL_REPOSITORY:
-            ensure_onnx()
+        base_name = prepare(config_name)
         base, now = tuning.for_config(base_name), current(base_name, models)
         files = frames.frames("720p")
         options = Options(config_name=base_name, model_repository=models)

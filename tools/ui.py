@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 from nudenet_tools.server import process, repository, status
-from nudenet_tools.server.prepare import choose_config, ensure_onnx
+from nudenet_tools.server.prepare import tuned_options
 
 # Gradio and the libraries it brings send nothing anywhere; read when they are imported.
 QUIET = {
@@ -40,10 +40,7 @@ def find_server(url: str, http_url: str) -> Iterator[tuple[str, str]]:
     try:
         status.read_statistics(http_url)
     except status.StatusError:
-        name = choose_config(process.find_installation())
-        if name:
-            ensure_onnx()
-        with process.Server(process.Options(process.Ports.free(), name)) as running:
+        with process.Server(tuned_options()) as running:
             console.print(f"no server at {http_url}: started one, {running.engine()}")
             yield running.grpc_url, running.http_url
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 import tempfile
@@ -60,9 +61,9 @@ def coverage_guided(seconds: int, seed: int) -> list[tuple[str, str]]:
     (ROOT / "out").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as corpus:
         options = [f"-max_total_time={seconds}", f"-seed={seed}", f"-artifact_prefix={ROOT}/out/finding-"]
-        result = subprocess.run(
-            [sys.executable, str(script), *options, corpus], capture_output=True, text=True, check=False
-        )
+        command = [sys.executable, str(script), *options, corpus]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     last = (result.stderr.strip() or "no output").splitlines()[-1]
     if result.returncode == 0:
         return [("jpeg.py with atheris", f"{last}; findings: none")]

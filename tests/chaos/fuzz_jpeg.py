@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Coverage-guided fuzzing of `jpeg.py` with atheris (libFuzzer). Needs requirements/chaos.txt.
 
-    python tests/chaos/fuzz_jpeg.py -max_total_time=60 CORPUS
+    PYTHONPATH=model_repository/nudenet/1:tools:tests python tests/chaos/fuzz_jpeg.py -max_total_time=60 CORPUS
 
 Anything but a picture or a `JpegError` is a finding, so is more than a second or 2 GB.
 """
@@ -13,13 +13,10 @@ from pathlib import Path
 
 import atheris
 
-TESTS = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(TESTS), str(TESTS.parent / "model_repository" / "nudenet" / "1")]
-
 with atheris.instrument_imports(include=["nudenet_steps"]):
     from nudenet_steps.preprocess import jpeg, letterbox
 
-import numpy as np  # noqa: E402
+import numpy as np
 
 # Smaller than in service: the fuzzer should look for crashes, not for large pictures.
 LIMITS = jpeg.Limits(max_bytes=1_000_000, max_pixels=4_000_000, max_scan_work=50_000_000)

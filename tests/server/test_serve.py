@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from container.check_plan import PlanError
-from nudenet_tools import ROOT
-from nudenet_tools.server import running_processes
+from nudenet_tools import MODEL_REPOSITORY, ROOT
+from nudenet_tools.server import libpython, running_processes
 from nudenet_tools.server.prepare import choose_config
 from nudenet_tools.server.process import NO_GPU_NOISE, SHM, Installation, Options, Ports, Server, ServerError
 
@@ -157,10 +159,20 @@ def test_too_little_shared_memory_is_said_before_the_start(onnx_path, monkeypatc
 
 
 def test_a_missing_libpython_names_the_debian_package(onnx_path, monkeypatch):
-    monkeypatch.setattr("libpython.directory", lambda: None)
+    monkeypatch.setattr(libpython, "directory", lambda: None)
     version = "{}.{}".format(*sys.version_info[:2])
     with pytest.raises(ServerError, match=f"apt-get install libpython{version}"):
         Server(Options(ports=Ports.free())).start()
+
+
+def test_models_without_the_code_of_the_steps_beside_them_say_what_is_missing(onnx_path, tmp_path):
+    """As when one model is mounted alone, or Triton copies the models one at a time out of an object store."""
+    models = tmp_path / "models"
+    shutil.copytree(MODEL_REPOSITORY, models, ignore=shutil.ignore_patterns("nudenet_steps", "*.onnx"))
+    with pytest.raises(ServerError) as caught:
+        Server(Options(ports=Ports.free(), model_repository=models)).start()
+    for model in ("nudenet_preprocess", "nudenet_trt", "nudenet_postprocess"):
+        assert re.search(rf"{model}.*{models}/nudenet/1/nudenet_steps is missing: serve the whole", str(caught.value))
 
 
 def test_the_plan_configuration_lacks_only_the_tensorrt_backend():

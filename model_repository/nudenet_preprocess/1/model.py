@@ -66,7 +66,9 @@ class TritonPythonModel:
 
             device = int(args["model_instance_device_id"])
             # In turns, processes wait for each other when a tensor goes from one to the other on the GPU.
-            self.decoder = GpuDecoder(height, width, strict, config["max_batch_size"], device, is_shared(device))
+            self.decoder: cpu_decoder.CpuDecoder | GpuDecoder = GpuDecoder(
+                height, width, strict, config["max_batch_size"], device, is_shared(device)
+            )
         else:
             self.decoder = cpu_decoder.CpuDecoder(height, width, strict, config["max_batch_size"])
         self.counters = Counters(pb_utils, METRICS)

@@ -1,4 +1,4 @@
-"""What must be there before a server starts: the network's graph, and which configuration fits what is there."""
+"""What must be there before a server starts: the network's graph, a configuration that fits, the machine's tuning."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from rich.console import Console
 
 from container import check_plan
 from nudenet_tools import MODEL_REPOSITORY, ROOT
-from nudenet_tools.server.process import Installation, ServerError
+from nudenet_tools.server import tuning
+from nudenet_tools.server.process import Installation, Options, Ports, ServerError, find_installation
 
 PLAN = MODEL_REPOSITORY / "nudenet_trt" / "1" / "model.plan"
 ENGINE = PLAN.with_name("model.rtx.engine")
@@ -49,3 +50,31 @@ def choose_config(installation: Installation, plan: Path = PLAN, engine: Path = 
         check_plan.check(engine, version, capability)
         return "rtx"
     return "cpu"
+
+
+def prepare(config_name: str = "") -> str:
+    """The configuration to serve: `config_name`, or the one that fits this machine; exports the graph it needs.
+
+    Raises:
+        ServerError: no tritonserver, a plan or an engine that does not fit, or a failed export.
+    """
+    try:
+        name = config_name or choose_config(find_installation(), PLAN, ENGINE)
+    except check_plan.PlanError as error:
+        raise ServerError(str(error)) from error
+    if name:
+        ensure_onnx()
+    return name
+
+
+def tuned_options(config_name: str = "", ports: Ports | None = None) -> Options:
+    """Options of a server as ``make serve`` starts it: `prepare`, then the machine's own tuning.
+
+    Args:
+        ports: free ones where None.
+
+    Raises:
+        ServerError: see `prepare`.
+    """
+    name = prepare(config_name)
+    return Options(ports=ports or Ports.free(), config_name=name, tuning=tuning.for_config(name))
