@@ -11,6 +11,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from tritonclient import grpc as triton_grpc
 
 from conftest import DATA
+from data.vectors import table
 from helpers.scripted_triton import certificate
 from nudenet_tools import ROOT
 
@@ -60,6 +61,17 @@ def ten_pictures(tmp_path_factory):
 
 
 @pytest.mark.needs("openssl")
+def vectors(folder):
+    """The table of odd JPEG files as files, and an index with the size that Chromium shows."""
+    answers, index = table.answers(), []
+    for number, vector in enumerate(v for v in table.jpegs() if not v.refused):
+        (folder / f"{number}.jpg").write_bytes(vector.data)
+        answer = answers[vector.name]
+        index.append({"name": vector.name, "file": f"{number}.jpg", "width": answer.width, "height": answer.height})
+    (folder / "index.json").write_text(json.dumps(index))
+    return folder
+
+
 def test_node_tests_pass(server, tmp_path):
     cert, key = certificate(tmp_path)
     result = node(
@@ -70,6 +82,7 @@ def test_node_tests_pass(server, tmp_path):
         NUDENET_TEST_PICTURE=str(PICTURE),
         NUDENET_TEST_CERTIFICATE=str(cert),
         NUDENET_TEST_KEY=str(key),
+        NUDENET_TEST_VECTORS=str(vectors(tmp_path)),
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "fail 0" in result.stdout

@@ -13,7 +13,7 @@ from .aio import AsyncClient
 from .client import Client
 from .detections import Detection, Detections
 from .errors import ClientError, DeadlineExceeded, PictureError, RequestRefused, ServerUnavailable
-from .pictures import Picture, to_jpeg, upright_size
+from .pictures import Picture, file_to_jpeg, to_jpeg, upright_size
 from .request import MAX_BATCH, Parameters
 from .transport import Tls
 
@@ -31,6 +31,7 @@ __all__ = [
     "RequestRefused",
     "ServerUnavailable",
     "Tls",
+    "file_to_jpeg",
     "to_jpeg",
     "upright_size",
 ]

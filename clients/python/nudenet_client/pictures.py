@@ -1,44 +1,50 @@
-"""What callers hold as a picture, to the JPEG bytes that the server takes."""
+"""What callers hold as a picture, to the JPEG bytes that the server takes; and JPEG bytes to pixels."""
 
 from __future__ import annotations
 
 import io
 import os
 from pathlib import Path
-from typing import TypeAlias
+from typing import Union
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps
+from PIL import Image
 
+from . import convert, jpeg
 from .errors import PictureError
 
 # A JPEG file's bytes, the path of a picture file, RGB uint8 [h,w,3], or a Pillow image.
-Picture: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike | np.ndarray | Image.Image
+Picture = Union[bytes, bytearray, memoryview, str, os.PathLike, np.ndarray, Image.Image]  # noqa: UP007 (Python 3.9)
 
 JPEG_QUALITY = 95
-_JPEG_START = b"\xff\xd8\xff"
-_ORIENTATION_TAG = 0x0112
 
 
 def to_jpeg(picture: Picture) -> bytes:
     """The JPEG file to send.
 
-    Bytes go as they are. So does a file that is a JPEG, or that Pillow cannot read either: then the server says
-    what is wrong with it. PNG, WebP and other single pictures are encoded as JPEG, upright.
+    Bytes go as they are, and so does a file that is a JPEG. Other picture files are decoded as browsers show them
+    (upright, on white, 8 bits a colour) and encoded as JPEG. A file that is no picture goes as it is: then the server
+    says what it seems to be.
 
     Args:
         picture: see `Picture`; arrays are RGB uint8 [h,w,3], upright.
 
     Raises:
-        PictureError: the file cannot be read, or the array has another type or shape.
+        PictureError: the file cannot be read, is damaged, an animation or has pixels without an agreed range; or the
+            array has another type or shape.
     """
     if isinstance(picture, (bytes, bytearray, memoryview)):
         return bytes(picture)
     if isinstance(picture, (str, os.PathLike)):
-        return _read_file(Path(picture))
+        return file_to_jpeg(_read_file(Path(picture)))
     if isinstance(picture, Image.Image):
-        return _encode(_upright_rgb(picture))
+        try:
+            return _encode(convert.upright_rgb(picture))
+        except PictureError:
+            raise
+        except Exception as error:  # Pillow reads a file's pixels only now, and raises many kinds
+            raise PictureError(f"damaged {picture.format or 'picture'}: {str(error) or repr(error)}") from error
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
             raise PictureError(f"an array must be RGB uint8 [h,w,3], got {picture.dtype} {list(picture.shape)}")
@@ -46,17 +52,22 @@ def to_jpeg(picture: Picture) -> bytes:
     raise PictureError(f"a picture is bytes, a path, an array or a Pillow image, got {type(picture).__name__}")
 
 
+def file_to_jpeg(data: bytes) -> bytes:
+    """`to_jpeg` for the bytes of a picture file of any format."""
+    if data.startswith(jpeg.START):
+        return data
+    pixels = convert.read(data)
+    return data if pixels is None else _encode(pixels)
+
+
 def upright_size(data: bytes) -> tuple[int, int]:
     """(width, height) in pixels of a JPEG file as viewers show it, from its headers; (0, 0) where unreadable."""
-    try:
-        width, height, _ = _header(data)
-    except (OSError, ValueError, Image.DecompressionBombError):
-        return 0, 0
-    return (height, width) if _orientation(data) >= 5 else (width, height)
+    header = jpeg.read_header(data)
+    return (0, 0) if header is None else header.upright_size
 
 
 def upright_pixels(data: bytes) -> np.ndarray:
-    """Decode at full size.
+    """Decode at full size, damaged files as far as they go.
 
     Args:
         data: a JPEG file.
@@ -67,53 +78,46 @@ def upright_pixels(data: bytes) -> np.ndarray:
     Raises:
         PictureError: it cannot be decoded.
     """
-    try:
-        if _orientation(data) == 1 and _header(data)[2] in ("YCbCr", "Gray"):
-            return simplejpeg.decode_jpeg(data, "RGB")  # twice as fast
-        with Image.open(io.BytesIO(data)) as opened:
-            return np.array(_upright_rgb(opened))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise PictureError(str(error)) from error
+    header = jpeg.read_header(data)
+    if header is None:
+        raise PictureError("not a JPEG, or its headers are damaged")
+    pixels = _decode(data, header)
+    if header.orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    if header.orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if header.orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
 
 
-def _header(data: bytes) -> tuple[int, int, str]:
-    """Stored width, height and colour space; raises what simplejpeg and Pillow do where unreadable."""
+def _decode(data: bytes, header: jpeg.Header) -> np.ndarray:
+    """RGB uint8 [h,w,3] as stored."""
+    cmyk = header.components == 4
     try:
-        height, width, colour_space, _ = simplejpeg.decode_jpeg_header(data)
-    except KeyError:  # simplejpeg 1.9 has no name for 4:4:1
-        with Image.open(io.BytesIO(data)) as opened:
-            return *opened.size, opened.mode
-    return width, height, colour_space
+        pixels = simplejpeg.decode_jpeg(data, "CMYK" if cmyk else "RGB", strict=False)
+    except ValueError:  # also where libjpeg warns of metadata, which changes no pixel
+        try:
+            with Image.open(io.BytesIO(jpeg.without_metadata(data))) as opened:
+                return np.array(opened.convert("RGB"))
+        except Exception as error:  # Pillow raises many kinds
+            raise PictureError(f"cannot be decoded: {str(error) or repr(error)}") from error
+    if cmyk:  # stored inverted, whether Adobe's marker says so or not
+        ink = pixels.astype(np.uint16)
+        pixels = ((ink[..., :3] * ink[..., 3:] + 127) // 255).astype(np.uint8)
+    return pixels
 
 
 def _read_file(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise PictureError(f"cannot be read: {error.strerror}") from error
-    if data.startswith(_JPEG_START):
-        return data
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise PictureError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _encode(pixels: np.ndarray) -> bytes:
     try:
-        with Image.open(io.BytesIO(data)) as opened:
-            # Of an animation only the first picture would be looked at: the server may refuse it instead.
-            return data if getattr(opened, "n_frames", 1) > 1 else _encode(_upright_rgb(opened))
-    except (OSError, ValueError, Image.DecompressionBombError):
-        return data
-
-
-def _upright_rgb(picture: Image.Image) -> Image.Image:
-    return ImageOps.exif_transpose(picture).convert("RGB")
-
-
-def _encode(pixels: np.ndarray | Image.Image) -> bytes:
-    return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), JPEG_QUALITY, "RGB", "420")
-
-
-def _orientation(data: bytes) -> int:
-    if b"Exif\0\0" not in data[:65536]:  # the usual case, without Pillow
-        return 1
-    try:
-        with Image.open(io.BytesIO(data)) as opened:
-            return int(opened.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # Pillow raises many kinds on hostile EXIF; the server then takes the picture as stored
-        return 1
+        return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), JPEG_QUALITY, "RGB", "420")
+    except ValueError as error:  # JPEG ends at 65500 pixels a side
+        height, width = pixels.shape[:2]
+        raise PictureError(f"{width}x{height} pixels cannot be encoded as JPEG: {error}") from error

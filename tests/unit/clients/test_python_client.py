@@ -2,7 +2,6 @@
 
 import asyncio
 import http.server
-import io
 import itertools
 import json
 import ssl
@@ -13,10 +12,8 @@ from contextlib import contextmanager
 import grpc
 import numpy as np
 import pytest
-from PIL import Image
 
 from conftest import DATA
-from helpers import hostile
 from helpers.scripted_triton import certificate, pictures, scripted_triton
 from nudenet_client import (
     AsyncClient,
@@ -29,12 +26,7 @@ from nudenet_client import (
     RequestRefused,
     ServerUnavailable,
     Tls,
-    to_jpeg,
-    upright_size,
 )
-from nudenet_client.pictures import upright_pixels
-
-ORIENTATION = 0x0112
 
 
 def calm(number, context):
@@ -75,76 +67,6 @@ class _Blocking:
 @pytest.fixture(params=[Client, _Blocking], ids=["blocking", "asyncio"])
 def client_class(request):
     return request.param
-
-
-def gradient(height, width):
-    """RGB picture, smooth so that JPEG keeps it, dark at the top and red to the right."""
-    y, x = np.mgrid[:height, :width]
-    return np.stack([255 * x / width, 200 * y / height, np.zeros_like(x)], axis=2).astype(np.uint8)
-
-
-def pixels(data):
-    with Image.open(io.BytesIO(data)) as picture:
-        assert picture.format == "JPEG"
-        return np.asarray(picture).astype(int)
-
-
-# --- pictures ---
-
-
-def test_bytes_and_jpeg_files_are_sent_untouched(tmp_path, astronaut):
-    file = tmp_path / "a.jpg"
-    file.write_bytes(astronaut)
-    assert to_jpeg(astronaut) == to_jpeg(file) == to_jpeg(str(file)) == to_jpeg(memoryview(astronaut)) == astronaut
-    assert to_jpeg(b"anything") == b"anything"
-
-
-def test_arrays_images_and_png_files_are_encoded(tmp_path):
-    picture = gradient(120, 200)
-    Image.fromarray(picture).save(tmp_path / "a.png")
-    for source in (picture, picture[:, ::-1][:, ::-1], Image.fromarray(picture), tmp_path / "a.png"):
-        assert np.abs(pixels(to_jpeg(source)) - picture).max() <= 12
-
-
-def test_pillow_images_are_turned_upright():
-    exif = Image.Exif()
-    exif[ORIENTATION] = 6  # to be shown a quarter turn clockwise
-    stored = io.BytesIO()
-    Image.fromarray(np.rot90(gradient(120, 200))).save(stored, "JPEG", exif=exif, quality=95)
-    with Image.open(stored) as picture:
-        sent = to_jpeg(picture)
-    assert np.abs(pixels(sent) - gradient(120, 200)).max() <= 20
-    assert upright_size(stored.getvalue()) == (200, 120)
-    assert upright_size(b"no picture") == (0, 0)
-
-
-def test_every_subsampling_is_known():
-    data = hostile.subsampled_441(64, 96, (200, 30, 60))
-    assert upright_size(data) == (64, 96)
-    assert np.abs(upright_pixels(data).astype(int) - (200, 30, 60)).max() < 4
-
-
-@pytest.mark.parametrize(
-    ("picture", "reason"),
-    [
-        (np.zeros((4, 4), np.uint8), "uint8 [4, 4]"),
-        (np.zeros((4, 4, 3), np.float32), "float32 [4, 4, 3]"),
-        (np.zeros((0, 4, 3), np.uint8), "[0, 4, 3]"),
-        ("/no/such/file.jpg", "No such file"),
-        ("/", "Is a directory"),
-        (7, "got int"),
-    ],
-)
-def test_what_is_no_picture_is_refused_here(picture, reason):
-    with pytest.raises(PictureError) as caught:
-        to_jpeg(picture)
-    assert reason in str(caught.value)
-
-
-def test_animations_are_not_reduced_to_their_first_picture(tmp_path):
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("white", "black")]
-    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    assert to_jpeg(tmp_path / "a.gif")[:4] == b"GIF8"
 
 
 # --- detections ---

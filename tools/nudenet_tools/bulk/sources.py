@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import glob
-import io
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet
-from PIL import Image, UnidentifiedImageError
 from pyarrow import fs
 
 import nudenet_client
@@ -18,7 +16,6 @@ from nudenet_tools.pictures.files import SUFFIXES
 
 LARGEST = 20_000_000  # bytes; the server refuses larger files, so no more is read
 HTTP_SECONDS = 30.0
-_JPEG_START = b"\xff\xd8\xff"
 
 
 class SourceError(ValueError):
@@ -85,7 +82,7 @@ def read(name: str) -> bytes:
         name: a path, or an ``http://``, ``https://``, ``s3://``, ``gs://`` or ``file://`` address.
 
     Raises:
-        nudenet_client.PictureError: it cannot be read; says why.
+        nudenet_client.PictureError: it cannot be read or decoded; says why.
     """
     try:
         if name.startswith(("http://", "https://")):
@@ -100,12 +97,4 @@ def read(name: str) -> bytes:
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise nudenet_client.PictureError(f"cannot be read: {reason}") from error
-    return data if data.startswith(_JPEG_START) else _as_jpeg(data)
-
-
-def _as_jpeg(data: bytes) -> bytes:
-    try:
-        with Image.open(io.BytesIO(data)) as picture:
-            return nudenet_client.to_jpeg(picture)
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
-        return data  # the detector says what is wrong with it
+    return nudenet_client.file_to_jpeg(data)

@@ -1,0 +1,253 @@
+"""Pictures of the Python client: what is sent shows what a browser shows, or is refused by name."""
+
+import contextlib
+import io
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.vectors import table
+from helpers import hostile
+from nudenet_client import PictureError, to_jpeg, upright_size
+from nudenet_client.convert import read
+from nudenet_client.jpeg import read_header, without_metadata
+from nudenet_client.pictures import file_to_jpeg, upright_pixels
+
+ORIENTATION = 0x0112
+ANSWERS = table.answers()
+SHOWN = [vector for vector in table.jpegs() if not vector.refused]
+OTHERS = table.others()
+FARTHEST = 4  # of 255, in the mean of a cell: JPEG's loss and two decoders
+
+
+def gradient(height, width):
+    """RGB picture, smooth so that JPEG keeps it, dark at the top and red to the right."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([255 * x / width, 200 * y / height, np.zeros_like(x)], axis=2).astype(np.uint8)
+
+
+def pixels(data):
+    with Image.open(io.BytesIO(data)) as picture:
+        assert picture.format == "JPEG"
+        return np.asarray(picture).astype(int)
+
+
+def distance(shown, answer):
+    assert (shown.shape[1], shown.shape[0]) == (answer.width, answer.height)
+    return np.abs(table.cells(shown).astype(int) - answer.cells).max()
+
+
+def named(name):
+    return next(vector.data for vector in OTHERS if vector.name == f"format: {name}")
+
+
+# --- one table, as Chromium answers it ---
+
+
+@pytest.mark.parametrize("vector", SHOWN, ids=lambda vector: vector.name)
+def test_jpegs_have_the_size_and_pixels_that_chromium_shows(vector):
+    answer = ANSWERS[vector.name]
+    assert upright_size(vector.data) == (answer.width, answer.height)
+    assert distance(upright_pixels(vector.data), answer) <= FARTHEST
+
+
+@pytest.mark.parametrize("vector", OTHERS, ids=lambda vector: vector.name)
+def test_other_formats_are_sent_as_chromium_shows_them(vector, tmp_path):
+    file = tmp_path / "picture"
+    file.write_bytes(vector.data)
+    assert distance(upright_pixels(to_jpeg(file)), ANSWERS[vector.name]) <= FARTHEST
+
+
+@pytest.mark.parametrize(
+    "vector", [v for v in OTHERS if "behind" not in v.name and "with a header" not in v.name], ids=lambda v: v.name
+)
+def test_opened_pictures_are_sent_as_their_files_are(vector):
+    with Image.open(io.BytesIO(vector.data)) as picture:
+        assert to_jpeg(picture) == file_to_jpeg(vector.data)
+
+
+def test_recorded_answers_are_those_of_this_table():
+    assert set(ANSWERS) == {vector.name for vector in [*table.jpegs(), *table.others()]}
+
+
+# --- what is sent ---
+
+
+def test_bytes_and_jpeg_files_are_sent_untouched(tmp_path, astronaut):
+    file = tmp_path / "a.jpg"
+    file.write_bytes(astronaut)
+    assert to_jpeg(astronaut) == to_jpeg(file) == to_jpeg(str(file)) == to_jpeg(memoryview(astronaut)) == astronaut
+    assert to_jpeg(b"anything") == b"anything"
+
+
+def test_arrays_images_and_png_files_are_encoded(tmp_path):
+    picture = gradient(120, 200)
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    for source in (picture, picture[:, ::-1][:, ::-1], Image.fromarray(picture), tmp_path / "a.png"):
+        assert np.abs(pixels(to_jpeg(source)) - picture).max() <= 12
+
+
+def test_pillow_images_are_turned_upright():
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6  # to be shown a quarter turn clockwise
+    stored = io.BytesIO()
+    Image.fromarray(np.rot90(gradient(120, 200))).save(stored, "JPEG", exif=exif, quality=95)
+    with Image.open(stored) as picture:
+        sent = to_jpeg(picture)
+    assert np.abs(pixels(sent) - gradient(120, 200)).max() <= 20
+    assert upright_size(stored.getvalue()) == (200, 120)
+    assert upright_size(b"no picture") == (0, 0)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_tiff_files_are_turned_upright(orientation):
+    stored = io.BytesIO()
+    Image.fromarray(gradient(120, 200)).save(stored, "TIFF", tiffinfo={ORIENTATION: orientation})
+    jpeg = hostile.with_exif_orientation(hostile.encode(Image.fromarray(gradient(120, 200)), quality=95), orientation)
+    shown = upright_pixels(file_to_jpeg(stored.getvalue())).astype(int)
+    assert np.abs(shown - upright_pixels(jpeg)).mean() < 3
+
+
+def test_every_subsampling_is_known():
+    data = hostile.subsampled_441(64, 96, (200, 30, 60))
+    assert upright_size(data) == (64, 96)
+    assert np.abs(upright_pixels(data).astype(int) - (200, 30, 60)).max() < 4
+
+
+# --- pixels of more than 8 bits ---
+
+
+def tiff_of(values):
+    stored = io.BytesIO()
+    Image.fromarray(values).save(stored, "TIFF")
+    return stored.getvalue()
+
+
+def test_deep_pixels_are_scaled():
+    ramp = np.linspace(0, 1, 64, dtype=np.float32)[None].repeat(48, 0)
+    for data in (tiff_of(ramp), tiff_of(np.round(ramp * 65535).astype(np.uint16))):
+        grey = upright_pixels(file_to_jpeg(data)).astype(int)
+        assert np.abs(grey - np.round(ramp * 255)[..., None]).max() <= 3
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.array([[0, 1.5]], np.float32), "floats of 0 to 1.5: scale them to 0..1"),
+        (np.array([[-1, 1]], np.float32), "floats of -1 to 1"),
+        (np.array([[np.nan, 1]], np.float32), "floats of nan to nan"),
+        (np.array([[0, 300]], np.int32), "integers of 32 bits"),
+    ],
+)
+def test_pixels_without_an_agreed_range_are_refused_by_name(values, message):
+    with pytest.raises(PictureError, match=message):
+        file_to_jpeg(tiff_of(values))
+
+
+def test_the_transparent_grey_of_16_bits_is_white():
+    ramp = np.linspace(0, 65535, 64).astype(np.uint16)[None].repeat(8, 0)
+    with Image.open(io.BytesIO(table.png(ramp, 0, 16))) as picture:
+        picture.info["transparency"] = int(ramp[0, 3])
+        grey = pixels(to_jpeg(picture))
+    assert grey[:, 3].mean() > 200 > 50 > grey[:, 10].mean()
+
+
+# --- what is refused ---
+
+
+@pytest.mark.parametrize(
+    ("picture", "reason"),
+    [
+        (np.zeros((4, 4), np.uint8), "uint8 [4, 4]"),
+        (np.zeros((4, 4, 3), np.float32), "float32 [4, 4, 3]"),
+        (np.zeros((4, 4, 4), np.uint8), "uint8 [4, 4, 4]"),
+        (np.zeros((0, 4, 3), np.uint8), "[0, 4, 3]"),
+        (np.zeros((1, 70000, 3), np.uint8), "70000x1 pixels cannot be encoded"),
+        ("/no/such/file.jpg", "No such file"),
+        ("/no/such\0file.jpg", "cannot be read"),
+        ("/", "Is a directory"),
+        (7, "got int"),
+    ],
+)
+def test_what_is_no_picture_is_refused_here(picture, reason):
+    with pytest.raises(PictureError) as caught:
+        to_jpeg(picture)
+    assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "AVIF"])
+def test_animations_are_not_reduced_to_their_first_picture(kind):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("white", "black")]
+    target = io.BytesIO()
+    frames[0].save(target, kind, save_all=True, append_images=frames[1:])
+    with pytest.raises(PictureError, match=f"{kind} of 2 frames: none was looked at"):
+        file_to_jpeg(target.getvalue())
+    with Image.open(target) as picture:  # who opens it has chosen the frame
+        picture.seek(1)
+        assert pixels(to_jpeg(picture)).max() < 10
+
+
+def test_damaged_files_are_refused_and_what_is_no_picture_goes_to_the_server():
+    whole = named("PNG")
+    for damaged in (whole[:-200], whole[:100] + bytes(50) + whole[150:]):
+        with pytest.raises(PictureError, match="damaged PNG"):
+            file_to_jpeg(damaged)
+        with Image.open(io.BytesIO(damaged)) as picture, pytest.raises(PictureError, match="damaged PNG"):
+            to_jpeg(picture)
+    assert file_to_jpeg(b"\x89PNG and no more") == b"\x89PNG and no more"
+    assert read(b"hello") is None
+
+
+def test_pictures_that_cannot_be_decoded_say_so():
+    with pytest.raises(PictureError, match="headers are damaged"):
+        upright_pixels(b"\xff\xd8\xffhello")
+    for vector in table.jpegs():
+        if vector.refused == "unsupported" and "arithmetic" not in vector.name:
+            with pytest.raises(PictureError, match="cannot be decoded"):
+                upright_pixels(vector.data)
+
+
+def test_hostile_tags_are_the_files_own_trouble():
+    """Pillow raises SyntaxError, struct.error and more on these, where it looks at EXIF at all."""
+    turned = hostile.with_exif_orientation(hostile.encode(Image.fromarray(gradient(120, 200))), 6)
+    mistyped = turned.replace(b"\x01\x12\x00\x03", b"\x01\x12\x00\x07")
+    assert mistyped != turned
+    for data in (mistyped, named("PNG, eXIf is no TIFF"), named("PNG, mistyped tags")):
+        assert upright_pixels(file_to_jpeg(data)).ndim == 3
+    tiff = bytearray(tiff_of(np.zeros((4, 4), np.uint8)))
+    (directory,) = struct.unpack_from("<I", tiff, 4)
+    (count,) = struct.unpack_from("<H", tiff, directory)
+    for entry in range(count):
+        broken = tiff.copy()
+        broken[directory + 2 + 12 * entry + 2] = 200  # an unknown type
+        with contextlib.suppress(PictureError):
+            assert file_to_jpeg(bytes(broken))
+
+
+# --- headers ---
+
+
+def test_headers_that_cannot_be_read_have_no_size():
+    good = SHOWN[0].data
+    frame = good.index(b"\xff\xc0")
+    for bad in (b"", good[:2], good[:frame], b"\0" + good, good[:2] + b"\0\0" + good[2:]):
+        assert read_header(bad) is None
+        assert without_metadata(bad) == bad
+    assert read_header(hostile.with_size(good, 0, 64)) is None
+    assert read_header(hostile.with_size(good, 96, 0)) is None
+    no_length = good[:2] + b"\xff\xe1\0\1" + good[2:]
+    assert read_header(no_length) is None
+    assert read_header(good[:2] + b"\xff\xd0" + good[2:]) is None
+    most = hostile.segment(0xFE, b"")
+    assert read_header(good[:2] + most * 1990 + good[2:]).width == 96
+    assert read_header(good[:2] + most * 2001 + good[2:]) is None
+
+
+def test_metadata_is_what_no_pixel_depends_on():
+    good = SHOWN[0].data
+    extra = b"".join(hostile.segment(marker, b"metadata") for marker in (*range(0xE1, 0xEE), 0xEF, 0xFE))
+    assert without_metadata(good[:2] + extra + good[2:]) == without_metadata(good)
+    adobe = hostile.segment(0xEE, b"Adobe")
+    assert adobe in without_metadata(good[:2] + adobe + good[2:])
