@@ -19,11 +19,11 @@ case "$version" in
 esac
 
 if [ "$venv" = --test-tools ]; then
-  system_packages server tests
+  system_packages setup server tests
   exit
 fi
 
-system_packages server
+system_packages setup server
 [ -x "$venv/bin/python" ] && [ "$("$venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')" = "$version" ] ||
   "$python" -m venv --clear "$venv"
 echo "setup: installing the pinned requirements into $venv (Python $version)"

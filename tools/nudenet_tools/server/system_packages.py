@@ -11,13 +11,18 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
+from nudenet_tools import ROOT
 from nudenet_tools.server import libpython
 
 PYTHON = "python{}.{}".format(*sys.version_info[:2])
-GROUPS = ("server", "tests")
+GROUPS = ("setup", "server", "tests")
+BUILDS = f"pip compiles a part of Triton's client for Python {PYTHON.removeprefix('python')}"
+_PYTHON_H = Path(sysconfig.get_path("include")) / "Python.h"
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Package:
         program: what it brings; tests call it that in their marker `needs`.
         name: its name in Debian and Ubuntu.
         purpose: what needs it.
-        group: "server" (every use of the project) or "tests".
+        group: "setup" (there is no virtual environment without it), "server" or "tests".
         present: whether what it brings is on this machine, from whatever source.
     """
 
@@ -48,6 +53,12 @@ def _has_venv() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in ("ensurepip", "venv"))
 
 
+def _nothing_to_build() -> bool:
+    """geventhttpclient 2.0.2, the newest that tritonclient 2.51.0 accepts, has no wheel for Python 3.12."""
+    installed = (ROOT / ".venv" / "lib" / PYTHON / "site-packages" / "geventhttpclient").is_dir()
+    return sys.version_info < (3, 12) or installed
+
+
 def _has_compose() -> bool:
     if find("docker-compose") is not None:
         return True
@@ -57,7 +68,9 @@ def _has_compose() -> bool:
 
 
 PACKAGES = (
-    Package("venv", f"{PYTHON}-venv", "creates the virtual environment", "server", _has_venv),
+    Package("venv", f"{PYTHON}-venv", "creates the virtual environment", "setup", _has_venv),
+    Package("gcc", "gcc", BUILDS, "setup", lambda: _nothing_to_build() or find("gcc") is not None),
+    Package("headers", f"{PYTHON}-dev", BUILDS, "setup", lambda: _nothing_to_build() or _PYTHON_H.is_file()),
     Package(
         "libpython",
         f"lib{PYTHON}",
@@ -154,8 +167,8 @@ def main(groups: tuple[str, ...]) -> int:
         install(found)
     if missing(groups):
         print(report(missing()), file=sys.stderr)
-    if not _has_venv():
-        print(f"setup: cannot go on without {PYTHON}-venv", file=sys.stderr)
+    if needed := missing(("setup",)):
+        print(f"setup: cannot go on without {', '.join(package.name for package in needed)}", file=sys.stderr)
         return 1
     return 0
 
