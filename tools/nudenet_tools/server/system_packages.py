@@ -104,10 +104,15 @@ def missing(groups: Iterable[str] = GROUPS) -> list[Package]:
     return [package for package in PACKAGES if package.group in groups and not package.present()]
 
 
-@functools.cache
 def can_install(name: str) -> bool:
     """Whether set-up may install packages here (root, apt-get) and the distribution offers this one."""
-    return _may_install() and _apt_get("--simulate", "install", name).returncode == 0
+    return _may_install() and offers(name)
+
+
+@functools.cache
+def offers(name: str) -> bool:
+    """Whether apt-get knows this package and could install it."""
+    return shutil.which("apt-get") is not None and _apt_get("--simulate", "install", name).returncode == 0
 
 
 def _may_install() -> bool:
@@ -133,7 +138,7 @@ def install(packages: list[Package]) -> None:
     """
     if not all(can_install(package.name) for package in packages):  # package lists may be missing
         _apt_get("update")
-        can_install.cache_clear()
+        offers.cache_clear()
     offered = [package.name for package in packages if can_install(package.name)]
     if not offered:
         return
@@ -148,17 +153,16 @@ def install(packages: list[Package]) -> None:
 def report(packages: list[Package]) -> str:
     """What is missing, what for, and what to do about it."""
     width = max(len(package.name) for package in packages)
-    command = f"apt-get install --no-install-recommends {' '.join(package.name for package in packages)}"
-    return "\n".join(
-        [
-            "setup: system packages are missing that set-up cannot install here:",
-            *(f"  {package.name:{width}}  {package.purpose}" for package in packages),
-            "this distribution does not offer them: install the programs in another way"
-            if _may_install()
-            else f"on Debian and Ubuntu, as root: {command}",
-            "until then, make test leaves out the tests that need them and says how many",
-        ]
-    )
+    lines = ["setup: system packages are missing that set-up cannot install here:"]
+    lines += [f"  {package.name:{width}}  {package.purpose}" for package in packages]
+    names = [package.name for package in packages]
+    # A machine without package lists offers nothing: then its distribution is unknown, and the names are Debian's.
+    offered = [name for name in names if offers(name)] or ([] if _may_install() else names)
+    if offered:
+        lines.append(f"on Debian and Ubuntu, as root: apt-get install --no-install-recommends {' '.join(offered)}")
+    if others := [name for name in names if name not in offered]:
+        lines.append(f"not offered by this distribution, to be installed in another way: {' '.join(others)}")
+    return "\n".join([*lines, "until then, make test leaves out the tests that need them and says how many"])
 
 
 def main(groups: tuple[str, ...]) -> int:
