@@ -12,7 +12,7 @@ help:  ## this list
 
 setup: $(VENV)/.ready  ## create .venv and install the pinned requirements
 
-$(VENV)/.ready: requirements.txt requirements/dev.txt requirements/bulk.txt requirements/ui.txt requirements/bench.txt requirements/constraints.txt clients/python/pyproject.toml tools/setup.sh
+$(VENV)/.ready: requirements.txt requirements/dev.txt requirements/bulk.txt requirements/ui.txt requirements/bench.txt requirements/rtx.txt requirements/constraints.txt clients/python/pyproject.toml tools/setup.sh
 	PYTHON=$(PYTHON) tools/setup.sh $(VENV)
 	@touch $@
 

@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
-"""Build ``model.plan``: the TensorRT engine that ``nudenet_trt`` serves, with its passport ``model.plan.json``.
+"""Build the engine that ``nudenet_trt`` serves, with its passport.
 
-FP32 graph -> graph of the wanted precision (no GPU needed) -> plan, for this TensorRT and this kind of GPU only.
-``--precision INT8`` means INT8 convolutions and additions with the rest of the network in FP16; the box decode is
-FP32 in every plan. Nothing falls back: what cannot be built is an error that names the remedy.
+``--runtime tensorrt``: ``model.plan``, for this TensorRT and this kind of GPU only; ``--runtime rtx``:
+``model.rtx.engine`` of TensorRT for RTX, for the kinds of GPU that ``--for`` names, built without one.
+
+FP32 graph -> graph of the wanted precision (no GPU needed) -> engine. ``--precision INT8`` means INT8 convolutions and
+additions with the rest of the network in FP16; the box decode is FP32 in every engine. Nothing falls back: what cannot
+be built is an error that names the remedy.
 
 Exit status: 0 built; 1 built, but ``--test`` found that it disagrees, so it was not put in place; 2 not built.
 """
@@ -11,27 +14,32 @@ Exit status: 0 built; 1 built, but ``--test`` found that it disagrees, so it was
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
 
+import onnx
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from nudenet_build.evaluation import engine_check
 from nudenet_build.graph import export as graph_export
 from nudenet_build.graph import precision as graph_precision
-from nudenet_build.trt import builder, cuda_device, plan_writer, runner, session
+from nudenet_build.trt import builder, cuda_device, layers, plan_writer, runner, session
 from nudenet_build.trt.progress import BuildProgress
-from nudenet_steps.cuda import runtime
+from nudenet_build.trt.session import Runtime
+from nudenet_steps.cuda import runtime as cuda_runtime
+from nudenet_steps.cuda.execution import ExecutionError
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_ONNX = graph_export.DEFAULT_OUTPUT
-DEFAULT_OUTPUT = DEFAULT_ONNX.with_name("model.plan")
 PREFERRED_BATCHES = (8, 4)  # of nudenet_trt/config.pbtxt; the plan is tuned for the largest that fits
 LATENCY_RUNS = 200
+RTX_TARGETS = ("sm80", "sm86", "sm89", "sm120")  # A100, A10 and RTX 30, L4 and RTX 40, RTX 50
 HEIGHT, WIDTH = 180, 320  # what nudenet_trt serves; for another size run graph_export.py, then name its file in --onnx
 
 console = Console()
@@ -51,7 +59,9 @@ class Precision(str, enum.Enum):
         return "INT8+FP16" if self is Precision.INT8 else self.value
 
 
-def prepare_graph(precision: Precision, onnx_path: Path, calibration_data: Path | None, folder: Path) -> Path:
+def prepare_graph(
+    precision: Precision, onnx_path: Path, calibration_data: Path | None, folder: Path, target: Runtime
+) -> Path:
     """The graph to compile: the FP32 one itself, or one in `precision` written to `folder`.
 
     Raises:
@@ -67,12 +77,13 @@ def prepare_graph(precision: Precision, onnx_path: Path, calibration_data: Path 
             "--precision INT8 needs --calibration-data calib_data.npy: python build/collect_calibration_data.py "
             "--output calib_data.npy PICTURES_OR_VIDEOS makes it; for a plan without calibration say --precision FP16"
         )
-    target = folder / kind.file_name
+    for_rtx = target is Runtime.RTX and precision is Precision.INT8
+    file = folder / (f"model.rtx.{kind.value.lower()}.onnx" if for_rtx else kind.file_name)
     with console.status(f"converting the graph to {precision.in_plan}"):
-        model = graph_precision.convert(kind, onnx_path, calibration_data)
-    graph_export.write_atomically(model, target)
-    console.print(f"{target}: the graph in {precision.in_plan}")
-    return target
+        model = graph_precision.convert(kind, onnx_path, calibration_data, fp32_scales=for_rtx)
+    graph_export.write_atomically(model, file)
+    console.print(f"{file}: the graph in {precision.in_plan}")
+    return file
 
 
 def preferred_batch(max_batch: int) -> int:
@@ -87,10 +98,50 @@ def build(trt: ModuleType, graph: Path, options: builder.BuildOptions, timing_ca
     with Progress(*columns, console=console) as progress:
         built = builder.build_plan(trt, graph, options, BuildProgress(progress), known)
     for warning in built.warnings:
-        console.print(f"[yellow]warning:[/yellow] {warning}")
+        console.print(f"[yellow]warning:[/yellow] {escape(warning)}")
     if timing_cache:
         plan_writer.plan_passport.write_bytes(timing_cache, built.timing_cache)
     return built
+
+
+def convolutions(built: builder.BuiltPlan, graph: Path) -> Counter[str]:
+    """How many of the graph's convolutions the compiler runs in which type; empty where it does not tell."""
+    nodes = onnx.load(graph).graph.node
+    return layers.input_types(built.layers, [node.name for node in nodes if node.op_type == "Conv"])
+
+
+def choose_targets(trt: ModuleType, names: str | None, gpu: cuda_device.Gpu | None) -> tuple[str, ...]:
+    """Kinds of GPU that TensorRT for RTX compiles for: those named, else this machine's, else the usual ones.
+
+    Raises:
+        session.TensorRTError: TensorRT for RTX knows no such target.
+    """
+    if names is not None:
+        return builder.targets(trt, names.split(","))
+    if gpu is not None:
+        try:
+            return builder.targets(trt, [f"sm{gpu.compute_capability.replace('.', '')}"])
+        except session.TensorRTError:
+            console.print(
+                f"[yellow]warning:[/yellow] this GPU, capability {gpu.compute_capability}, is not served by TensorRT "
+                f"for RTX; building for {', '.join(RTX_TARGETS)}"
+            )
+    return builder.targets(trt, RTX_TARGETS)
+
+
+def find_gpu(device: int, needed: bool) -> tuple[Any, cuda_device.Gpu | None]:
+    """The CUDA runtime and the GPU to build on; None where there is none and none is needed.
+
+    Raises:
+        CudaError: it is needed, and CUDA or the GPU is not there.
+    """
+    try:
+        cuda = cuda_runtime.load()
+        return cuda, cuda_device.select(cuda, device)
+    except cuda_runtime.CudaError:
+        if needed:
+            raise
+        return None, None
 
 
 def run_test(
@@ -112,7 +163,8 @@ def run_test(
     reference = engine_check.reference_candidates(onnx_path, inputs)
     batches = range(options.min_batch, options.max_batch + 1)
     table = Table("batch", "median ms", "p99 ms", "pictures/s", title="GPU time without copies")
-    with runner.open_engine(trt, cuda, built.plan, options.max_batch) as engine:
+    height, width = built.input_shape[1:]
+    with runner.open_engine(trt, cuda, built.plan, options.max_batch, (height, width)) as engine:
         agreement = engine_check.compare(engine.infer, inputs, geometries, reference, batches)
         faults = engine_check.faults(agreement, limits)
         for batch in [] if faults else batches:  # how fast a wrong answer comes does not matter
@@ -129,68 +181,115 @@ def run_test(
     return {"pictures": len(inputs), **agreement.as_dict()}, faults
 
 
+def find_library(wanted: Runtime | None) -> tuple[Runtime, ModuleType | session.TensorRTMissing]:
+    """The runtime to build for, and its module, or why there is none: the graph is written all the same."""
+    try:
+        return session.load_installed(wanted)
+    except session.TensorRTMissing as missing:
+        return wanted or Runtime.TENSORRT, missing
+
+
 def convert(
     precision: Annotated[Precision, typer.Option(case_sensitive=False, help="INT8 keeps FP16 around.")] = (
         Precision.FP16
     ),
+    runtime: Annotated[
+        Runtime | None, typer.Option(help="Default: what is installed; TensorRT where both are.", show_default=False)
+    ] = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            help=f"RTX only: kinds of GPU. Default: this machine's, without one {','.join(RTX_TARGETS)}.",
+            show_default=False,
+        ),
+    ] = None,
     export_onnx_first: Annotated[bool, typer.Option("--export-onnx", help="Export the FP32 graph first.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Largest batch; config.pbtxt says 8.")] = 8,
     workspace: Annotated[float, typer.Option(min=0.0625, help="GPU memory for the kernels' scratch, in GB.")] = 2,
     calibration_data: Annotated[Path | None, typer.Option(help="calib_data.npy; INT8 needs it.")] = None,
-    test: Annotated[bool, typer.Option("--test", help="Compare with ONNX Runtime FP32 and time the plan.")] = False,
+    test: Annotated[bool, typer.Option("--test", help="Compare with ONNX Runtime FP32 and time it; needs a GPU.")] = (
+        False
+    ),
     images: Annotated[Path, typer.Option(help="Folder of JPEG files for --test.")] = ROOT / "tests" / "data",
     onnx_path: Annotated[Path, typer.Option("--onnx", help="The FP32 graph.")] = DEFAULT_ONNX,
     output: Annotated[
-        Path, typer.Option(help="Where the plan goes; the converted graph goes beside it.")
-    ] = DEFAULT_OUTPUT,
-    timing_cache: Annotated[Path | None, typer.Option(help="File that makes the next build faster.")] = None,
+        Path | None,
+        typer.Option(
+            help="Where the engine goes, the converted graph beside it. Default: model.plan or model.rtx.engine in "
+            "nudenet_trt/1.",
+            show_default=False,
+        ),
+    ] = None,
+    timing_cache: Annotated[Path | None, typer.Option(help="TensorRT only: makes the next build faster.")] = None,
     opt_level: Annotated[int, typer.Option(min=0, max=5, help="0 builds fastest, 5 searches longest.")] = 3,
     device: Annotated[int, typer.Option(min=0, help="Which GPU to build for.")] = 0,
 ) -> None:
-    """Build the TensorRT plan for this machine's TensorRT and GPU."""
-    options = builder.BuildOptions(1, preferred_batch(batch_size), batch_size, workspace, opt_level)
+    """Build the engine: TensorRT for this machine's GPU, or TensorRT for RTX for several kinds of GPU without one."""
     graph = None
     try:
+        target, library = find_library(runtime)
+        if target is Runtime.RTX and timing_cache is not None:
+            raise session.TensorRTError("--timing-cache is for --runtime tensorrt: TensorRT for RTX has none")
+        if target is Runtime.TENSORRT and targets is not None:
+            raise session.TensorRTError("--for is for --runtime rtx: TensorRT compiles for the GPU that is there")
+        output = output or DEFAULT_ONNX.with_name(target.file_name)
         if export_onnx_first:
             model = graph_export.build_model(graph_export.find_source(), HEIGHT, WIDTH)
             graph_export.write_atomically(model, onnx_path)
-        graph = prepare_graph(precision, onnx_path, calibration_data, output.parent)
-        trt = session.load()
-        cuda = runtime.load()
-        gpu = cuda_device.select(cuda, device)
-        console.print(
-            f"TensorRT {trt.__version__}, {gpu.name} (compute capability {gpu.compute_capability}, "
-            f"{gpu.free_bytes >> 20} of {gpu.total_bytes >> 20} MiB free)"
+        graph = prepare_graph(precision, onnx_path, calibration_data, output.parent, target)
+        if isinstance(library, session.TensorRTMissing):
+            raise library
+        cuda, gpu = find_gpu(device, needed=test or target is Runtime.TENSORRT)
+        options = builder.BuildOptions(
+            1,
+            preferred_batch(batch_size),
+            batch_size,
+            workspace,
+            opt_level,
+            target,
+            choose_targets(library, targets, gpu) if target is Runtime.RTX else (),
         )
-        built = build(trt, graph, options, timing_cache)
+        there = (
+            f"{gpu.name} (compute capability {gpu.compute_capability}, {gpu.free_bytes >> 20} MiB free)" if gpu else ""
+        )
+        console.print(f"{target.full_name} {library.__version__}, {there or 'no GPU'}")
+        built = build(library, graph, options, timing_cache)
+        types = convolutions(built, graph)
         accuracy: dict[str, float] | None = None
         faults: list[str] = []
         if test:
-            accuracy, faults = run_test(trt, cuda, built, options, precision, onnx_path, images)
+            accuracy, faults = run_test(library, cuda, built, options, precision, onnx_path, images)
         if faults:
             errors.print(
-                f"convert_to_tensorrt: the plan disagrees with the FP32 graph: {'; '.join(faults)}. It was not put at "
-                f"{output}. Build it again; if it stays, try another --opt-level or --precision",
+                f"convert_to_tensorrt: the engine disagrees with the FP32 graph: {'; '.join(faults)}. It was not put "
+                f"at {output}. Build it again; if it stays, try another --opt-level or --precision",
                 style="red",
                 markup=False,
                 soft_wrap=True,
             )
             raise typer.Exit(1)
-        passport = plan_writer.write(output, built, options, gpu, trt.__version__, precision.in_plan, graph, accuracy)
+        passport = plan_writer.write(
+            output, built, options, gpu, library.__version__, precision.in_plan, graph, accuracy, dict(types) or None
+        )
     except (
         graph_export.ExportError,
         graph_precision.PrecisionError,
         session.TensorRTError,
-        runtime.CudaError,
+        cuda_runtime.CudaError,
+        ExecutionError,
         engine_check.CheckError,
         OSError,
     ) as error:
         ready = f" The graph to build from is ready: {graph}." if graph else ""
         errors.print(f"convert_to_tensorrt: {error}.{ready}", style="red", markup=False, soft_wrap=True)
         raise typer.Exit(2) from error
+    made_for = f", for compute capability {', '.join(passport.targets)}" if passport.targets else ""
+    counted = ", ".join(f"{count} in {kind}" for kind, count in sorted(types.items()))
     console.print(
-        f"{output}: {len(built.plan) >> 10} KiB, {passport.precision}, batch 1 to {options.max_batch} tuned for "
-        f"{options.preferred_batch}; its passport: {plan_writer.plan_passport.path_for(output)}"
+        f"{output}: {len(built.plan) >> 10} KiB, {passport.precision} (convolutions: {counted or 'types unknown'}), "
+        f"batch 1 to {options.max_batch} tuned for {options.preferred_batch}{made_for}; its passport: "
+        f"{plan_writer.plan_passport.path_for(output)}"
     )
 
 

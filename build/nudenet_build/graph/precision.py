@@ -31,6 +31,7 @@ QUANTISED_OPERATORS = ["Conv", "Add"]
 # and by leaving groups out (build/accuracy.py --keep; figures in docs/accuracy.md). model.1 and model.2 cost most.
 KEEP_SYMMETRIC = ("model.0", "model.1", "model.2", "model.4", "model.6", "model.8", "model.22")
 KEEP_ASYMMETRIC = ("model.1", "model.2", "model.4")
+FP32_SCALES_OPSET, FP32_SCALES_IR = 23, 11  # the first in which a scale and its data may differ in type
 FP16_MAX = float(np.finfo(np.float16).max)
 FP16_SMALLEST = np.finfo(np.float16).smallest_subnormal
 
@@ -118,14 +119,16 @@ def load_calibration(path: Path, height: int, width: int, minimum: int = MIN_FRA
     return frames
 
 
-def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
+def to_fp16(model: onnx.ModelProto, fp32_scales: bool = False) -> onnx.ModelProto:
     """The same graph with its trunk and head in FP16, input, output and decode in FP32.
 
-    Works on a Q/DQ graph too, whose scales become FP16. The decode keeps FP32 because of one Cast at each edge
-    between the two parts, so nothing is rounded twice.
+    Works on a Q/DQ graph too. The decode keeps FP32 because of one Cast at each edge between the two parts, so nothing
+    is rounded twice.
 
     Args:
         model: from ``export_onnx.py`` or `to_int8`; not changed.
+        fp32_scales: Q/DQ scales stay FP32 around FP16 data. Before opset 23 both must have one type, and TensorRT 10.3
+            reads opset 20 at most: for TensorRT for RTX, which converts FP16 scales to FP32 with a warning for each.
 
     Returns:
         a checked model.
@@ -147,7 +150,7 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
 
     scales = {node.input[1] for node in half if node.op_type in ("QuantizeLinear", "DequantizeLinear")}
     for name in sorted({name for node in half for name in _typed_inputs(node)} & constants.keys()):
-        if constants[name].data_type == TensorProto.FLOAT:
+        if constants[name].data_type == TensorProto.FLOAT and not (fp32_scales and name in scales):
             constants[name].CopyFrom(_half_constant(constants[name], is_scale=name in scales))
 
     source = graph.input[0].name
@@ -162,6 +165,11 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     ]
     for node in decode:
         _rename_inputs(node, {name: f"fp32/{name}" for name in edges})
+    if fp32_scales and scales:
+        for node in half:
+            if node.op_type == "DequantizeLinear":
+                node.attribute.append(helper.make_attribute("output_dtype", TensorProto.FLOAT16))
+        result.opset_import[0].version, result.ir_version = FP32_SCALES_OPSET, FP32_SCALES_IR
     del graph.node[:]
     graph.node.extend([*casts_in, *half, *casts_out, *decode])
     return _checked(result)
@@ -313,9 +321,10 @@ def to_int8_fp16(
     calibration: np.ndarray,
     keep: Sequence[str] | None = None,
     progress: Callable[[int], None] | None = None,
+    fp32_scales: bool = False,
 ) -> onnx.ModelProto:
-    """Symmetric `to_int8`, then everything unquantised in FP16 (decode, input and output stay FP32). For TensorRT."""
-    return to_fp16(to_int8(fp32_path, calibration, keep, progress))
+    """Symmetric `to_int8`, then everything unquantised in FP16, see `to_fp16`. For TensorRT."""
+    return to_fp16(to_int8(fp32_path, calibration, keep, progress), fp32_scales)
 
 
 def summarise(model: onnx.ModelProto) -> GraphSummary:
@@ -358,9 +367,13 @@ def _checked(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def convert(
-    precision: Precision, fp32_path: Path, calibration_path: Path | None, keep: Sequence[str] | None = None
+    precision: Precision,
+    fp32_path: Path,
+    calibration_path: Path | None,
+    keep: Sequence[str] | None = None,
+    fp32_scales: bool = False,
 ) -> onnx.ModelProto:
-    """The FP32 graph at `fp32_path` in `precision`; INT8 needs `calibration_path`.
+    """The FP32 graph at `fp32_path` in `precision`; INT8 needs `calibration_path`, `fp32_scales` is for INT8_FP16.
 
     Raises:
         PrecisionError: missing files, missing or unfit calibration data, unfit graph.
@@ -376,4 +389,4 @@ def convert(
     frames = load_calibration(calibration_path, height, width)
     if precision is Precision.INT8:
         return to_int8(fp32_path, frames, keep, symmetric=False)
-    return to_int8_fp16(fp32_path, frames, keep)
+    return to_int8_fp16(fp32_path, frames, keep, fp32_scales=fp32_scales)

@@ -1,4 +1,4 @@
-"""Compile an ONNX graph into a TensorRT plan: strongly typed, one code path for TensorRT 10.3 to 11.4.
+"""Compile an ONNX graph: strongly typed, one code path for TensorRT 10.3 to 11.4 and TensorRT for RTX.
 
 Precision is not decided here: the ONNX graph carries it, layer by layer, and a strongly typed network keeps it.
 """
@@ -6,12 +6,15 @@ Precision is not decided here: the ONNX graph carries it, layer by layer, and a 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nudenet_build.trt import session
+from nudenet_build.trt import layers
+from nudenet_build.trt.layers import Layer
 from nudenet_build.trt.progress import BuildProgress, cancel_on_interrupt, make_monitor
-from nudenet_build.trt.session import Log, TensorRTError
+from nudenet_build.trt.session import Log, Runtime, TensorRTError
+from nudenet_steps.cuda.execution import make_logger
 
 INPUT, OUTPUT = "input", "output"
 GIB = 1 << 30
@@ -26,6 +29,8 @@ class BuildOptions:
     max_batch: int = 8
     workspace_gb: float = 2.0
     optimization_level: int = 3  # 0 builds fastest, 5 searches longest; 3 is TensorRT's default
+    runtime: Runtime = Runtime.TENSORRT
+    targets: tuple[str, ...] = ()  # of RTX: members of ComputeCapability, such as SM89; TensorRT compiles for the GPU
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +40,8 @@ class BuiltPlan:
     plan: bytes
     timing_cache: bytes
     input_shape: list[int]  # channels, height, width
-    warnings: list[str]
+    warnings: list[str]  # the library's own and ours
+    layers: list[Layer] = dataclasses.field(default_factory=list)  # none where the library does not list them
 
 
 def _parse(trt: Any, network: Any, logger: Any, onnx_path: Path, log: Log) -> None:
@@ -45,11 +51,14 @@ def _parse(trt: Any, network: Any, logger: Any, onnx_path: Path, log: Log) -> No
     lines = []
     for index in range(parser.num_errors):
         error = parser.get_error(index)
-        lines.append(f"  node {error.node_name() or error.node()} ({error.node_operator()}): {error.desc()}")
+        reason = error.desc()
+        if reason == "false":  # the parser's own check of an operator
+            reason = "not an operator that this TensorRT takes"
+        lines.append(f"  node {error.node_name() or error.node()} ({error.node_operator()}): {reason}")
     raise TensorRTError(
         f"TensorRT {trt.__version__} cannot read {onnx_path}:\n"
         + ("\n".join(lines) or log.last_errors())
-        + "\nExport the graph again with --export-onnx; if it is your own, see which operators this TensorRT supports."
+        + "\nExport the graph again with --export-onnx; if it is your own, see which operators this TensorRT supports"
     )
 
 
@@ -69,6 +78,23 @@ def _input_shape(network: Any, onnx_path: Path) -> list[int]:
             "export the graph again with --export-onnx"
         )
     return shape[1:]
+
+
+def targets(trt: Any, names: Sequence[str]) -> tuple[str, ...]:
+    """`names` such as "sm89" as members of the library's ComputeCapability.
+
+    Raises:
+        TensorRTError: one that TensorRT for RTX does not know, or none.
+    """
+    known = [name for name in dir(trt.ComputeCapability) if name.startswith("SM")]
+    wanted = tuple(dict.fromkeys(name.strip().upper() for name in names if name.strip()))
+    unknown = [name for name in wanted if name not in known]
+    if unknown or not wanted:
+        raise TensorRTError(
+            f"TensorRT for RTX {trt.__version__} does not compile for {', '.join(unknown).lower() or 'nothing'}; "
+            f"--for takes {', '.join(known).lower()}. For other GPUs: --runtime tensorrt"
+        )
+    return wanted
 
 
 def _failure(trt: Any, log: Log, options: BuildOptions, progress: BuildProgress) -> TensorRTError:
@@ -95,6 +121,34 @@ def _failure(trt: Any, log: Log, options: BuildOptions, progress: BuildProgress)
     )
 
 
+def _configure(trt: Any, builder: Any, options: BuildOptions) -> Any:
+    """The builder's configuration, without profile, progress and timing cache."""
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(options.workspace_gb * GIB))
+    # What is FP32 in the graph stays FP32: TF32 would keep 10 of its 23 mantissa bits, silently.
+    config.clear_flag(trt.BuilderFlag.TF32)
+    config.builder_optimization_level = options.optimization_level
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # lists layers and their types
+    if options.runtime is Runtime.RTX:
+        config.num_compute_capabilities = len(options.targets)
+        for i, name in enumerate(options.targets):
+            if not config.set_compute_capability(getattr(trt.ComputeCapability, name), i):
+                raise TensorRTError(f"TensorRT for RTX {trt.__version__} does not compile for {name.lower()}")
+    return config
+
+
+def _set_timing_cache(trt: Any, config: Any, content: bytes, log: Log) -> list[str]:
+    """Use `content`, or start anew; returns warnings."""
+    warnings = []
+    cache = config.create_timing_cache(content)
+    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+        warnings.append("the timing cache is of another TensorRT or GPU: starting a new one")
+        cache = config.create_timing_cache(b"")
+        if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+            raise TensorRTError(f"TensorRT {trt.__version__} refuses an empty timing cache:\n{log.last_errors()}")
+    return warnings
+
+
 def build_plan(
     trt: Any,
     onnx_path: Path,
@@ -102,18 +156,19 @@ def build_plan(
     progress: BuildProgress,
     timing_cache: bytes = b"",
 ) -> BuiltPlan:
-    """Compile `onnx_path` for the GPU that is current.
+    """Compile `onnx_path`: TensorRT for the GPU that is current, TensorRT for RTX for `options.targets` without one.
 
     Args:
         trt: the module from `session.load`.
         onnx_path: graph with ``input`` [batch,3,height,width], batch dynamic; its types are kept as they are.
         timing_cache: of an earlier build, or empty; one of another TensorRT or GPU is put aside with a warning.
+            TensorRT for RTX has none.
 
     Raises:
         TensorRTError: no GPU, a graph TensorRT cannot read, out of memory, cancelled; nothing was written.
     """
     log = Log()
-    logger = session.make_logger(trt, log)
+    logger = make_logger(trt, log.hear)
     try:
         builder = trt.Builder(logger)
     except (TypeError, RuntimeError) as error:  # pybind's way to say that the library returned a null pointer
@@ -125,22 +180,10 @@ def build_plan(
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     _parse(trt, network, logger, onnx_path, log)
     shape = _input_shape(network, onnx_path)
-
-    config = builder.create_builder_config()
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(options.workspace_gb * GIB))
-    # What is FP32 in the graph stays FP32: TF32 would keep 10 of its 23 mantissa bits, silently.
-    config.clear_flag(trt.BuilderFlag.TF32)
-    config.builder_optimization_level = options.optimization_level
+    config = _configure(trt, builder, options)
     monitor = make_monitor(trt, progress)
     config.progress_monitor = monitor
-
-    warnings = []
-    cache = config.create_timing_cache(timing_cache)
-    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
-        warnings.append("the timing cache is of another TensorRT or GPU: starting a new one")
-        cache = config.create_timing_cache(b"")
-        if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
-            raise TensorRTError(f"TensorRT {trt.__version__} refuses an empty timing cache:\n{log.last_errors()}")
+    warnings = _set_timing_cache(trt, config, timing_cache, log) if options.runtime is Runtime.TENSORRT else []
 
     profile = builder.create_optimization_profile()
     batches = (options.min_batch, options.preferred_batch, options.max_batch)
@@ -160,5 +203,7 @@ def build_plan(
             "some kernels did not fit into the GPU's free memory while timing, so a slower one may have been chosen; "
             f"try --workspace {max(options.workspace_gb / 2, 0.25):g} or free the GPU and build again"
         )
-    timings = config.get_timing_cache().serialize()
-    return BuiltPlan(bytes(plan), bytes(timings), shape, warnings)
+    else:
+        warnings += dict.fromkeys(f"{options.runtime.full_name}: {message}" for message in log.messages)
+    timings = bytes(config.get_timing_cache().serialize()) if options.runtime is Runtime.TENSORRT else b""
+    return BuiltPlan(bytes(plan), timings, shape, warnings, layers.read(log.layers))

@@ -18,6 +18,10 @@ class Gpu:
     free_bytes: int
     total_bytes: int
 
+    def __str__(self) -> str:
+        free = f"{self.free_bytes >> 20} of {self.total_bytes >> 20} MiB free"
+        return f"{self.name} (compute capability {self.compute_capability}, {free})"
+
 
 def select(cuda: Any, index: int) -> Gpu:
     """Make GPU `index` current for this thread and describe it.

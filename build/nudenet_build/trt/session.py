@@ -1,20 +1,50 @@
-"""TensorRT as a module: find it, listen to it, and turn its log into an error with a remedy."""
+"""TensorRT or TensorRT for RTX as a module: find it, listen to it, and turn its log into an error with a remedy."""
 
 from __future__ import annotations
 
+import enum
 import importlib
 import re
 from collections import deque
-from collections.abc import Callable
 from types import ModuleType
-from typing import Any
 
-OLDEST = (10, 3)  # the first release with everything used here; 11 removed what came before it
+from nudenet_steps.cuda.execution import Level
 
-INSTALL = (
-    "Install it beside an NVIDIA driver: pip install tensorrt-cu13 (or tensorrt-cu12), together with "
-    "-r requirements/tensorrt.txt; or build the plan inside Triton's own image, which has it: make plan"
-)
+OLDEST = (10, 3)  # of TensorRT: the first release with everything used here; 11 removed what came before it
+
+
+class Runtime(str, enum.Enum):
+    """Which library compiles, and runs what was compiled."""
+
+    TENSORRT = "tensorrt"
+    RTX = "rtx"
+
+    @property
+    def full_name(self) -> str:
+        """In messages."""
+        return "TensorRT" if self is Runtime.TENSORRT else "TensorRT for RTX"
+
+    @property
+    def file_name(self) -> str:
+        """Of what it compiles, beside ``model.onnx``."""
+        return "model.plan" if self is Runtime.TENSORRT else "model.rtx.engine"
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Names to import: the bindings alone are enough beside the libraries, as in a Triton image."""
+        name = "tensorrt" if self is Runtime.TENSORRT else "tensorrt_rtx"
+        return name, f"{name}_bindings"
+
+    @property
+    def install(self) -> str:
+        """How to get it."""
+        if self is Runtime.RTX:
+            return "Install it: pip install -r requirements/rtx.txt"
+        return (
+            "Install it beside an NVIDIA driver: pip install tensorrt-cu13 (or tensorrt-cu12), together with "
+            "-r requirements/tensorrt.txt; or build the plan inside Triton's own image, which has it: make plan"
+        )
+
 
 # "Could not find any implementation" alone means that the workspace is too small; after one of these, too large.
 _OUT_OF_MEMORY = re.compile(r"out ?of ?memory|could not be allocated|insufficient memory|error allocating", re.I)
@@ -29,45 +59,65 @@ class TensorRTMissing(TensorRTError):
     """TensorRT, or what it needs to start, is not installed here."""
 
 
-def load() -> ModuleType:
-    """The TensorRT module: ``tensorrt``, or ``tensorrt_bindings`` where only the bindings were installed.
+def load(runtime: Runtime) -> ModuleType:
+    """The module of `runtime`.
 
     Raises:
-        TensorRTMissing: neither can be imported, or it is older than 10.3.
+        TensorRTMissing: it cannot be imported, or it is TensorRT before 10.3.
     """
     reasons = []
-    for name in ("tensorrt", "tensorrt_bindings"):
+    for name in runtime.modules:
         try:
             trt = importlib.import_module(name)
-        except ImportError as error:
+        except (ImportError, OSError) as error:  # OSError: a shared library is missing
             reasons.append(str(error))
             continue
         numbers = tuple(int(part) for part in re.findall(r"\d+", trt.__version__)[:2])
-        if numbers < OLDEST:
+        if runtime is Runtime.TENSORRT and numbers < OLDEST:
             raise TensorRTMissing(
-                f"TensorRT {trt.__version__} is too old, {'.'.join(map(str, OLDEST))} or newer is needed. {INSTALL}"
+                f"TensorRT {trt.__version__} is too old, {'.'.join(map(str, OLDEST))} or newer is needed. "
+                f"{runtime.install}"
             )
         return trt
     # The first reason is the useful one unless it only says that there is no such module.
     reason = next((reason for reason in reasons if not reason.startswith("No module named")), reasons[0])
-    raise TensorRTMissing(f"TensorRT is not installed here ({reason}). {INSTALL}")
+    raise TensorRTMissing(f"{runtime.full_name} is not installed here ({reason}). {runtime.install}")
+
+
+def load_installed(runtime: Runtime | None) -> tuple[Runtime, ModuleType]:
+    """`runtime` and its module; None takes TensorRT where it is installed, else TensorRT for RTX.
+
+    Raises:
+        TensorRTMissing: it cannot be imported; for None, neither can.
+    """
+    if runtime is not None:
+        return runtime, load(runtime)
+    try:
+        return Runtime.TENSORRT, load(Runtime.TENSORRT)
+    except TensorRTMissing as missing:
+        try:
+            return Runtime.RTX, load(Runtime.RTX)
+        except TensorRTMissing as other:
+            raise TensorRTMissing(f"{missing}. For --runtime rtx: {other}") from other
 
 
 class Log:
-    """What TensorRT said: warnings and errors of one build or run, newest last, bounded."""
+    """What TensorRT said: warnings and errors of one build or run, newest last, bounded; and its list of layers."""
 
-    def __init__(self, echo: Callable[[str], None] | None = None) -> None:
+    def __init__(self) -> None:
         self.messages: deque[str] = deque(maxlen=200)
         self.errors: deque[str] = deque(maxlen=50)
-        self._echo = echo
+        self.layers = ""  # the engine's layers as the builder prints them with detailed verbosity
 
-    def add(self, is_error: bool, message: str) -> None:
-        """Keep one message."""
+    def hear(self, level: Level, message: str) -> None:
+        """Keep a warning, an error or the list of layers."""
+        if level is Level.DETAIL:
+            if ", LayerType: " in message:
+                self.layers = message
+            return
         self.messages.append(message)
-        if is_error:
+        if level is Level.ERROR:
             self.errors.append(message)
-        if self._echo is not None:
-            self._echo(message)
 
     def out_of_memory(self) -> bool:
         """Whether the GPU ran out of memory at some point. TensorRT may still have found another way."""
@@ -80,19 +130,3 @@ class Log:
     def last_errors(self, count: int = 3) -> str:
         """The last errors in one line each, or a hint that there were none."""
         return "\n".join(f"  {error}" for error in list(self.errors)[-count:]) or "  (TensorRT gave no reason)"
-
-
-def make_logger(trt: Any, log: Log) -> Any:
-    """An ``ILogger`` of `trt` that writes warnings and errors into `log`. Keep it as long as what was made with it."""
-    loud = (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR)
-    quiet = (trt.ILogger.Severity.INFO, trt.ILogger.Severity.VERBOSE)
-
-    class Logger(trt.ILogger):
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-
-        def log(self, severity: Any, msg: str) -> None:
-            if severity not in quiet:
-                log.add(severity in loud, msg)
-
-    return Logger()

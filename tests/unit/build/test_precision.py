@@ -8,6 +8,7 @@ import onnxruntime
 import pytest
 from typer.testing import CliRunner
 
+import precision as command
 from nudenet_build.evaluation.engines import OnnxRuntime, openvino_engine
 from nudenet_build.evaluation.report import agree
 from nudenet_build.evaluation.variants import variants
@@ -205,7 +206,7 @@ def run(arguments: list[str]):
     import typer
 
     app = typer.Typer()
-    app.command()(precision.main)
+    app.command()(command.main)
     return CliRunner().invoke(app, arguments)
 
 

@@ -15,7 +15,8 @@ import numpy as np
 _REMEDIES = {
     "cudaErrorMemoryAllocation": "the GPU is out of memory; stop what else uses it (nvidia-smi) or use smaller batches",
     "cudaErrorNoDevice": "no usable GPU; see nvidia-smi for the driver, and start containers with --gpus all",
-    "cudaErrorInsufficientDriver": "the driver is older than this CUDA; see nvidia-smi",
+    "cudaErrorInsufficientDriver": "no usable GPU: the driver is missing or older than this CUDA; see nvidia-smi, and "
+    "start containers with --gpus all",
 }
 
 

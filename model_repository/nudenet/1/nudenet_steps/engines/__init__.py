@@ -18,6 +18,7 @@ ENGINES = {
     "openvino": ("openvino", "OpenVinoEngine"),
     "onnxruntime": ("onnxruntime_cpu", "OnnxRuntimeEngine"),
     "cuda": ("onnxruntime_cuda", "CudaEngine"),
+    "rtx": ("tensorrt_rtx", "TensorRtRtxEngine"),
 }
 
 
