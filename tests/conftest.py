@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.client_packages import install_python_client
 from nudenet_tools.server import system_packages
 from nudenet_tools.server.prepare import ensure_onnx
 from nudenet_tools.server.process import Options, Ports, Server
@@ -79,6 +80,12 @@ def server(onnx_path: Path) -> Iterator[Server]:
     """The real tritonserver with the cpu configuration. Shared: do not kill or flood it."""
     with Server(Options(ports=Ports.free())) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def clean_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment that has the Python client and nothing else of this repository."""
+    return install_python_client(tmp_path_factory.mktemp("clean"))
 
 
 @pytest.fixture(scope="session")

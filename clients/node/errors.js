@@ -4,6 +4,10 @@ import { status } from '@grpc/grpc-js';
 
 /** A call failed; as this very class, the server failed inside. */
 export class ClientError extends Error {
+  /**
+   * @param {string} message
+   * @param {ErrorOptions} [options]
+   */
   constructor(message, options) {
     super(message, options);
     this.name = new.target.name;
@@ -21,6 +25,10 @@ export class RequestRefused extends ClientError {}
 
 /** One picture was refused; `index` is its place in the call, `reason` what is wrong with it. */
 export class PictureError extends ClientError {
+  /**
+   * @param {string} reason
+   * @param {number} [index]
+   */
   constructor(reason, index = 0) {
     super(`picture ${index}: ${reason}`);
     this.reason = reason;

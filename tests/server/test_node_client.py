@@ -12,6 +12,7 @@ from tritonclient import grpc as triton_grpc
 
 from conftest import DATA
 from data.vectors import table
+from helpers.client_packages import install_node_dependencies
 from helpers.scripted_triton import certificate
 from nudenet_tools import ROOT
 
@@ -21,10 +22,8 @@ PICTURE = DATA / "astronaut_720p.jpg"
 
 @pytest.fixture(scope="module", autouse=True)
 def installed():
-    """Node's packages and the descriptor set, as `make setup` and the README have them."""
-    done = NODE / "node_modules" / ".package-lock.json"  # npm writes it last
-    if not done.is_file() or done.stat().st_mtime < (NODE / "package-lock.json").stat().st_mtime:
-        subprocess.run(["npm", "ci"], cwd=NODE, check=True)
+    """Node's packages and the descriptor set."""
+    install_node_dependencies()
     subprocess.run([sys.executable, NODE / "write_descriptors.py"], check=True)
 
 

@@ -124,7 +124,7 @@ class Client:
                 if on_error == "fail":
                     raise
                 found = [Detections.failed(str(error))] * len(files)
-            answers |= dict(zip(files, found, strict=True))
+            answers |= dict(zip(files, found))
         return [answers[i] for i in range(len(pictures))]
 
     def _request(self, files: Sequence[bytes], parameters: Parameters) -> list[Detections]:

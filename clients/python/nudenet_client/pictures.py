@@ -15,7 +15,7 @@ from . import convert, jpeg
 from .errors import PictureError
 
 # A JPEG file's bytes, the path of a picture file, RGB uint8 [h,w,3], or a Pillow image.
-Picture = Union[bytes, bytearray, memoryview, str, os.PathLike, np.ndarray, Image.Image]  # noqa: UP007 (Python 3.9)
+Picture = Union[bytes, bytearray, memoryview, str, os.PathLike, np.ndarray, Image.Image]
 
 JPEG_QUALITY = 95
 

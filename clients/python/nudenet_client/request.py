@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from .pictures import upright_size
 MODEL = "nudenet"
 MAX_BATCH = 8
 OUTPUTS = ("detections", "num_detections", "labels", "error")
-OnError: TypeAlias = Literal["fail", "report"]
+OnError = Literal["fail", "report"]
 
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
