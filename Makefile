@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test serve accuracy perf bench tune ui chaos audit lint format clean image plan serve-docker tensorrt-api
+.PHONY: help setup demo test serve accuracy perf bench tune ui chaos audit lint format clean image plan serve-docker sbom tensorrt-api
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -67,6 +67,7 @@ DOCKER ?= docker
 TRITON_TAG ?= $(shell sed -n 's/^ARG TRITON_TAG=//p' deploy/Dockerfile)
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 PLAN_ARGS ?= --precision FP16 --test
+GPU ?= 0
 HTTP_PORT ?= 8000
 GRPC_PORT ?= 8001
 METRICS_PORT ?= 8002
@@ -78,16 +79,21 @@ image:  ## build the server and the plan builder images (TRITON_TAG)
 
 plan:  ## build model.plan inside Triton's image on this GPU (PLAN_ARGS; this folder is /data there)
 	$(docker_build) --target builder -t nudenet-triton-builder:$(VERSION) .
-	$(DOCKER) run --rm --gpus all --user "$$(id -u):$$(id -g)" -e HOME=/tmp \
+	$(DOCKER) run --rm --gpus "device=$(GPU)" --user "$$(id -u):$$(id -g)" -e HOME=/tmp \
 	  -v "$(CURDIR)/model_repository:/models" -v "$(CURDIR):/data:ro" \
 	  nudenet-triton-builder:$(VERSION) $(PLAN_ARGS) --output /models/nudenet_trt/1/model.plan
 
-serve-docker:  ## serve model_repository with its plan in the production image (HTTP_PORT, GRPC_PORT, METRICS_PORT)
+serve-docker:  ## serve model_repository with its plan in the production image (GPU, HTTP_PORT, GRPC_PORT, METRICS_PORT)
 	$(docker_build) --target server -t nudenet-triton:$(VERSION) .
-	$(DOCKER) run --rm --gpus all --shm-size=1g --read-only --tmpfs /tmp --cap-drop=ALL \
+	$(DOCKER) run --rm --gpus "device=$(GPU)" --shm-size=2304m -e ADMIN_KEY --read-only --tmpfs /tmp --cap-drop=ALL \
 	  --security-opt=no-new-privileges -p 127.0.0.1:$(HTTP_PORT):8000 -p 127.0.0.1:$(GRPC_PORT):8001 \
 	  -p 127.0.0.1:$(METRICS_PORT):8002 -v "$(CURDIR)/model_repository:/models:ro" \
 	  nudenet-triton:$(VERSION) $(ARGS)
+
+sbom: image  ## list the packages in the images, CycloneDX, into out/
+	@mkdir -p out
+	for image in nudenet-triton nudenet-triton-builder; do \
+	  $(DOCKER) run --rm --entrypoint python3 $$image:$(VERSION) -m container.sbom >out/$$image.cdx.json; done
 
 tensorrt-api: setup  ## record anew the TensorRT API that the tests build plans against
 	cd tests && ../$(PY) -m tensorrt_api.record

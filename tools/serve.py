@@ -15,8 +15,9 @@ import rich.markup
 import typer
 from rich.console import Console
 
-from container import supervisor
-from nudenet_tools.server import process, repository, security, tuning
+from container import security, supervisor
+from container.process import Server
+from nudenet_tools.server import process, repository, tuning
 from nudenet_tools.server.prepare import prepare
 
 Pem: TypeAlias = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="PEM file of the server.")]
@@ -30,7 +31,7 @@ def _show(line: str) -> None:
         sys.stderr.write(line + "\n")
 
 
-def _introduce(running: process.Server) -> None:
+def _introduce(running: Server) -> None:
     """Say where the server is, once it is ready."""
     console.print(f"[bold]ready[/] after {running.seconds_to_ready:.1f} s: {running.engine()}")
     console.print(f"  HTTP     http://{running.http_url}")
@@ -94,7 +95,7 @@ def serve(
             exposure=security.Exposure(expose, tls_cert, tls_key, tls_ca) if expose and tls_cert and tls_key else None,
             on_log=(lambda line: print(line, file=sys.stderr)) if verbose else _show,
         )
-        supervisor.Supervisor(options, _report).run(stopped, _introduce)
+        supervisor.Supervisor(process.Server(options), _report).run(stopped, _introduce)
     except (process.ServerError, repository.ConfigError) as error:
         console.print(f"[red]serve:[/] {error}", markup=True)
         raise typer.Exit(1) from error

@@ -25,6 +25,7 @@ const LONGEST_PAUSE_MS = 2000;
  * @property {number} [retries] further tries while the server is unavailable, nothing else is tried again; 4
  * @property {Tls} [tls] encrypt
  * @property {boolean} [roundRobin] over all addresses that the host name has, instead of the first one only
+ * @property {string} [apiKey] for a proxy that asks for one, sent as `api-key`; encrypt with it
  *
  * @typedef {object} Tensor
  * @property {string} name
@@ -59,17 +60,19 @@ export class Connection {
   #stub;
   #deadlineMs;
   #retries;
+  #metadata = new grpc.Metadata();
 
   /**
    * @param {string} url host and port, e.g. `127.0.0.1:8001`
    * @param {ConnectionOptions} [options]
    */
-  constructor(url, { deadlineMs = 30_000, retries = 4, tls, roundRobin = false } = {}) {
+  constructor(url, { deadlineMs = 30_000, retries = 4, tls, roundRobin = false, apiKey } = {}) {
     if (!(deadlineMs > 0)) throw new RangeError(`deadlineMs must be above 0, got ${deadlineMs}`);
     if (!(retries >= 0)) throw new RangeError(`retries must be 0 or more, got ${retries}`);
     this.url = url;
     this.#deadlineMs = deadlineMs;
     this.#retries = retries;
+    if (apiKey !== undefined) this.#metadata.set('api-key', apiKey);
     const server = parseUrl(url);
     if (server.tls) tls ??= {};
     const Service = loadService();
@@ -127,7 +130,7 @@ export class Connection {
 
   #call(request, deadline) {
     return new Promise((resolve, reject) => {
-      this.#stub.ModelInfer(request, new grpc.Metadata(), { deadline }, (error, answer) =>
+      this.#stub.ModelInfer(request, this.#metadata, { deadline }, (error, answer) =>
         error ? reject(error) : resolve(answer),
       );
     });

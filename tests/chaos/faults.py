@@ -52,7 +52,7 @@ def supervised(watch: Watch = AT_ONCE, options: Options | None = None) -> Iterat
     """A server under supervision, ready; and the queue of what the supervisor says."""
     events: queue.Queue = queue.Queue()
     stopped, ready = threading.Event(), threading.Event()
-    supervisor = Supervisor(options or Options(ports=Ports.free()), events.put, watch)
+    supervisor = Supervisor(Server(options or Options(ports=Ports.free())), events.put, watch)
     thread = threading.Thread(target=supervisor.run, args=(stopped, lambda server: ready.set()))
     thread.start()
     try:

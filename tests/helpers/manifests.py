@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
-import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
+
+from container import entrypoint, security
+from container.process import Options
 
 KUBERNETES = Path(__file__).resolve().parents[2] / "deploy" / "kubernetes"
 FOLDERS = ("base", *(f"overlays/{path.name}" for path in sorted((KUBERNETES / "overlays").iterdir())))
@@ -31,12 +33,10 @@ def find(folder: str, kind: str, name: str = "nudenet") -> dict:
 
 
 def pod_specs(folder: str) -> Iterator[dict]:
-    """Every specification of pods, also KServe's."""
+    """Every specification of pods."""
     for resource in render(folder):
-        if resource["kind"] in ("Deployment", "Job"):
+        if resource["kind"] == "Deployment":
             yield resource["spec"]["template"]["spec"]
-        elif resource["kind"] == "ServingRuntime":
-            yield resource["spec"]
 
 
 def containers(folder: str) -> Iterator[dict]:
@@ -46,15 +46,14 @@ def containers(folder: str) -> Iterator[dict]:
         yield from pod["containers"]
 
 
+def triton_options(folder: str) -> Options:
+    """What the image's entry point makes of a kustomization's server container."""
+    (found,) = [one for one in containers(folder) if one["name"] == "triton"]
+    environment = {one["name"]: one.get("value", "from a secret") for one in found["env"]}
+    return entrypoint.options(found["args"], environment)
+
+
 def triton_arguments(folder: str) -> list[str]:
-    """What tritonserver gets in a kustomization: from the image's entry point, then from the container."""
-    (found,) = [one for one in containers(folder) if "command" not in one]
-    repository = next(variable["value"] for variable in found["env"] if variable["name"] == "MODEL_REPOSITORY")
-    return [argument.replace("$repository", repository) for argument in entrypoint_arguments()] + found["args"]
-
-
-def entrypoint_arguments() -> list[str]:
-    """Options that the image's entry point gives tritonserver."""
-    script = (KUBERNETES.parents[1] / "tools" / "container" / "entrypoint.sh").read_text()
-    _, line = script.replace("\\\n", " ").split('" tritonserver ', 1)
-    return [word for word in shlex.split(line.splitlines()[0]) if word.startswith("--")]
+    """What tritonserver gets in a kustomization: closed interfaces, and arguments of entry point and container."""
+    options = triton_options(folder)
+    return [*security.arguments(options.admin_key, options.exposure), *options.arguments]

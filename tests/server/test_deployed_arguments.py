@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -14,23 +15,14 @@ import tritonclient.grpc as grpcclient
 import tritonclient.http as httpclient
 from tritonclient.utils import InferenceServerException
 
+from container import repository, security
 from helpers import manifests, otlp
-from nudenet_tools.server import security
-from nudenet_tools.server.process import Options, Ports, Server, find_installation
+from nudenet_tools.server.process import Ports, Server, find_installation
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 ADMIN_KEY = "only-for-this-test"
-# What the test has to choose itself: places, and how soon and how often spans are sent.
-OWN = (
-    "--model-repository",
-    "--http-port",
-    "--grpc-port",
-    "--metrics-port",
-    "--trace-config=rate",
-    "--trace-config=opentelemetry,url",
-)
-# Given by the embedded server itself; a test compares.
-CLOSING = ("--http-restricted-api", "--grpc-restricted-protocol", "--model-control-mode")
+# What the test has to choose itself: how soon, how often and where to spans are sent.
+OWN = ("--trace-config=rate", "--trace-config=opentelemetry,url")
 TRACE_ID, SPAN_ID = "ab" * 16, "cd" * 8
 
 
@@ -55,12 +47,10 @@ def test_tritonserver_knows_every_option(folder: str, known_options: set[str]):
     assert options <= known_options
 
 
-def test_tritonserver_knows_every_option_of_the_cpu_image(known_options: set[str]):
-    dockerfile = (DEPLOY / "Dockerfile.cpu").read_text()
-    options = set(re.findall(r'"(--[a-z-]+)', dockerfile)) | set(
-        re.findall(r"^  - (--[a-z-]+)=", (DEPLOY / "compose.yaml").read_text(), re.MULTILINE)
-    )
-    assert {"--model-config-name", "--trace-config"} <= options <= known_options
+def test_tritonserver_knows_every_option_of_compose(known_options: set[str]):
+    options = set(re.findall(r"^  - (--[a-z-]+)=", (DEPLOY / "compose.yaml").read_text(), re.MULTILINE))
+    assert "--trace-config" in options
+    assert options <= known_options
 
 
 @pytest.fixture(scope="module")
@@ -72,27 +62,25 @@ def receiver() -> Iterator[otlp.Receiver]:
 @pytest.fixture(scope="module")
 def deployed(onnx_path: Path, receiver: otlp.Receiver) -> Iterator[Server]:
     """The real server with the arguments of the tracing overlay, which are the base's and more."""
-    arguments = [
-        argument
-        for argument in manifests.triton_arguments("overlays/tracing")
-        if not argument.startswith((*OWN, *CLOSING))
-    ]
+    options = manifests.triton_options("overlays/tracing")
+    arguments = [argument for argument in options.arguments if not argument.startswith(OWN)]
     arguments += [
         "--trace-config=rate=1",
         f"--trace-config=opentelemetry,url={receiver.url}",
         "--trace-config=opentelemetry,bsp_schedule_delay=100",
     ]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(security, "CLOSED", security.CLOSED_WHEN_EXPOSED)  # as in a cluster, without its TLS
-        with Server(Options(ports=Ports.free(), arguments=tuple(arguments), admin_key=ADMIN_KEY)) as running:
-            yield running
-
-
-def test_in_a_cluster_the_same_interfaces_are_closed_as_on_an_exposed_server():
-    exposed = security.arguments("$(ADMIN_KEY)", security.Exposure("0.0.0.0", Path("cert"), Path("key")))
-    expected = {option for option in exposed if option.startswith(CLOSING)}
-    deployed = manifests.triton_arguments("base")
-    assert {option for option in deployed if option.startswith(CLOSING)} == expected
+    here = dataclasses.replace(
+        options,
+        ports=Ports.free(),
+        config_name="cpu",
+        model_repository=repository.MODEL_REPOSITORY,
+        tuning=repository.Tuning(),
+        exposure=security.Exposure(security.LOOPBACK, private=True),
+        admin_key=ADMIN_KEY,
+        arguments=tuple(arguments),
+    )
+    with Server(here) as running:
+        yield running
 
 
 def infer(module, client, picture: bytes, **options) -> int:
@@ -132,11 +120,9 @@ def test_a_callers_span_is_the_parent_of_every_steps_span(
 def test_administration_needs_the_key_and_inference_does_not(deployed: Server, astronaut: bytes):
     with grpcclient.InferenceServerClient(deployed.grpc_url) as client:
         assert infer(grpcclient, client, astronaut) == 1
-        for ask in (
-            client.get_model_repository_index,
-            client.get_trace_settings,
-            client.get_system_shared_memory_status,
-        ):
+        with pytest.raises(InferenceServerException, match="admin-key"):  # closed with the key, too
+            client.get_system_shared_memory_status(headers={"triton-grpc-protocol-admin-key": ADMIN_KEY})
+        for ask in (client.get_model_repository_index, client.get_trace_settings):
             with pytest.raises(InferenceServerException, match="admin-key"):
                 ask()
             ask(headers={"triton-grpc-protocol-admin-key": ADMIN_KEY})

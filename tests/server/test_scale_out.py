@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -14,10 +14,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tritonclient.grpc as grpcclient
+from tritonclient.utils import InferenceServerException
 
-from nudenet_client import Client
+from container import limits
+from helpers.tls_files import Authority
+from nudenet_client import Client, Tls
 from nudenet_tools.server import repository, system_packages
 from nudenet_tools.server.process import Options, Ports, Server
 
@@ -75,38 +79,59 @@ def fleet(onnx_path: Path) -> Iterator[Fleet]:
         running.stop()
 
 
+class Proxy:
+    """An nginx that runs the shipped configuration; `address`, `tls` and `KEY` are for its clients."""
+
+    KEY = "a-key-of-a-client"
+
+    def __init__(self, folder: Path, servers: list[Server]) -> None:
+        assert NGINX is not None, "nginx is missing: run tools/setup.sh --test-tools"
+        (port,) = free_ports(1)
+        self.address = f"127.0.0.1:{port}"
+        authority = Authority(folder, "authority")
+        self.tls = Tls(root_certificates=authority.certificate)
+        certificate, key = authority.issue("proxy")
+        upstream = "".join(f"server {server.grpc_url} max_fails=1 fail_timeout=1s;" for server in servers)
+        (folder / "servers.conf").write_text(f"upstream nudenet {{ {upstream} keepalive 64; }}")
+        (folder / "keys.conf").write_text(f'"{self.KEY}" 1;')
+        text = CONF.read_text()
+        for shipped, here in (
+            ("/tmp/", f"{folder}/"),
+            ("/etc/nginx/servers.conf", f"{folder}/servers.conf"),
+            ("/etc/nginx/keys/*.conf", f"{folder}/keys.conf"),
+            ("/etc/nginx/tls/tls.crt", str(certificate)),
+            ("/etc/nginx/tls/tls.key", str(key)),
+            ("/dev/stderr", f"{folder}/error.log"),
+            ("listen 8443 ", f"listen {self.address} "),
+            ("worker_processes auto;", "worker_processes 1;"),
+        ):
+            assert shipped in text
+            text = text.replace(shipped, here)
+        conf = folder / "nginx.conf"
+        conf.write_text(text)
+        command = [NGINX, "-c", str(conf), "-p", str(folder), "-e", str(folder / "error.log"), "-g", "daemon off;"]
+        self.process = subprocess.Popen(command)
+
+
 @pytest.fixture(scope="module")
-def nginx(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of an nginx that runs the shipped configuration with this test's ports."""
-    assert NGINX is not None, "nginx is missing: run tools/setup.sh --test-tools"
-    folder = tmp_path_factory.mktemp("nginx")
-    (port,) = free_ports(1)
-    text = CONF.read_text().replace("listen 8001 ", f"listen 127.0.0.1:{port} ").replace("auto;", "1;")
-    for number, server in enumerate(fleet.servers, 1):
-        text = text.replace(f"triton-{number}:8001", server.grpc_url)
-    text = re.sub(r"fail_timeout=\d+s", "fail_timeout=1s", text)
-    paths = "".join(
-        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    conf = folder / "nginx.conf"
-    conf.write_text(text.replace("http {", f"http {{ {paths}", 1))
-    command = [NGINX, "-c", str(conf), "-p", str(folder), "-e", str(folder / "error.log")]
-    process = subprocess.Popen([*command, "-g", f"daemon off; pid {folder}/nginx.pid;"])
+def nginx(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    proxy = Proxy(tmp_path_factory.mktemp("nginx"), fleet.servers)
     try:
-        yield f"127.0.0.1:{port}"
+        yield proxy
     finally:
-        process.terminate()
-        process.wait(10)
+        proxy.process.terminate()
+        proxy.process.wait(10)
 
 
 @pytest.fixture(params=[pytest.param("nginx", marks=pytest.mark.needs("nginx")), "client"])
 def client(request: pytest.FixtureRequest, fleet: Fleet) -> Iterator[Client]:
     """A client that reaches all three servers one way or the other."""
     if request.param == "nginx":
-        address, round_robin = request.getfixturevalue("nginx"), False
+        proxy: Proxy = request.getfixturevalue("nginx")
+        found = Client(proxy.address, tls=proxy.tls, api_key=proxy.KEY, retries=6)
     else:
-        address, round_robin = "ipv4:" + ",".join(server.grpc_url for server in fleet.servers), True
-    with Client(address, round_robin=round_robin, retries=6) as found:
+        found = Client("ipv4:" + ",".join(server.grpc_url for server in fleet.servers), round_robin=True, retries=6)
+    with found:
         yield found
 
 
@@ -152,3 +177,56 @@ def test_even_split_then_one_dies_under_load_and_comes_back(fleet: Fleet, client
     until(everybody_takes_part)
     shares = split(fleet, client, astronaut, 90)
     assert max(shares) - min(shares) <= 9, shares
+
+
+def refusal(ask: Callable[[], object]) -> str:
+    """Status and message with which a call is refused."""
+    with pytest.raises(InferenceServerException) as caught:
+        ask()
+    return f"{caught.value.status()}: {caught.value.message()}"
+
+
+@pytest.mark.needs("nginx")
+def test_the_proxy_lets_nobody_in_without_key_and_encryption(fleet: Fleet, nginx: Proxy, astronaut: bytes):
+    image = grpcclient.InferInput("image", [1, 1], "BYTES")
+    image.set_data_from_numpy(np.array([[astronaut]], np.object_))
+    key = {"api-key": nginx.KEY}
+    with grpcclient.InferenceServerClient(
+        nginx.address, ssl=True, root_certificates=str(nginx.tls.root_certificates)
+    ) as client:
+        assert client.is_server_ready(headers=key)
+        for headers in ({}, {"api-key": "guess"}, {"api-key": ""}):
+            assert "UNAUTHENTICATED: the metadata api-key" in refusal(
+                functools.partial(client.infer, "nudenet", [image], headers=headers)
+            )
+        for administration in (
+            client.get_model_repository_index,
+            client.get_inference_statistics,
+            client.get_trace_settings,
+        ):
+            assert "UNIMPLEMENTED: only ModelInfer" in refusal(functools.partial(administration, headers=key))
+    with grpcclient.InferenceServerClient(nginx.address) as plain:
+        assert "UNAVAILABLE" in refusal(lambda: plain.infer("nudenet", [image], headers=key, client_timeout=5))
+
+
+@pytest.mark.needs("nginx")
+def test_the_proxy_refuses_what_is_too_large_and_stays_open_for_others(fleet: Fleet, nginx: Proxy, astronaut: bytes):
+    """As a picture, and as a request parameter, which Triton would copy to every step."""
+    picture = grpcclient.InferInput("image", [1, 1], "BYTES")
+    picture.set_data_from_numpy(np.array([[astronaut]], np.object_))
+    large = grpcclient.InferInput("image", [1, 1], "BYTES")
+    large.set_data_from_numpy(np.array([[bytes(limits.MESSAGE_BYTES)]], np.object_))
+    before = [server.shared_memory_bytes() for server in fleet.servers]
+    with grpcclient.InferenceServerClient(
+        nginx.address, ssl=True, root_certificates=str(nginx.tls.root_certificates)
+    ) as client:
+        key = {"api-key": nginx.KEY}
+        for arguments in (
+            {"inputs": [large]},
+            {"inputs": [picture], "parameters": {"classes": "x" * limits.MESSAGE_BYTES}},
+        ):
+            assert "RESOURCE_EXHAUSTED: the request exceeds 64 MiB" in refusal(
+                functools.partial(client.infer, "nudenet", headers=key, client_timeout=60, **arguments)
+            )
+        assert client.infer("nudenet", [picture], headers=key).as_numpy("num_detections")[0, 0] == 1
+    assert [server.shared_memory_bytes() for server in fleet.servers] == before

@@ -17,11 +17,11 @@ from tritonclient.utils import InferenceServerException
 
 from chaos.faults import supervised
 from container.healthcheck import Canary, CanaryError, HttpCanary
+from container.security import KEY_HEADER, Exposure
 from container.supervisor import Watch
 from helpers.tls_files import Authority
 from nudenet_tools import ROOT
 from nudenet_tools.server.process import LOOPBACK, Options, Ports, Server
-from nudenet_tools.server.security import KEY_HEADER, Exposure
 
 SERVE = [sys.executable, str(ROOT / "tools" / "serve.py")]
 
@@ -50,7 +50,8 @@ def request(server: Server, method: str, path: str, body: dict | None = None, **
 def test_http_interfaces_that_reach_into_the_machine_are_closed(server, method, path):
     assert request(server, method, path) == 403
     assert request(server, method, path, **{KEY_HEADER: "guess"}) == 403
-    assert request(server, method, path, **{KEY_HEADER: server.options.admin_key}) != 403
+    opened = request(server, method, path, **{KEY_HEADER: server.options.admin_key}) != 403
+    assert opened != ("sharedmemory" in path), "client shared memory is for nobody"
 
 
 def test_grpc_interfaces_that_reach_into_the_machine_are_closed(server):
@@ -60,11 +61,16 @@ def test_grpc_interfaces_that_reach_into_the_machine_are_closed(server):
         "logging": lambda client, headers: client.get_log_settings(headers=headers),
     }
     with grpc.InferenceServerClient(server.grpc_url) as client:
-        for call in calls.values():
+        for name, call in calls.items():
             for headers in ({}, {f"triton-grpc-protocol-{KEY_HEADER}": "guess"}):
                 with pytest.raises(InferenceServerException, match="restricted"):
                     call(client, headers)
-            call(client, {f"triton-grpc-protocol-{KEY_HEADER}": server.options.admin_key})
+            with_key = {f"triton-grpc-protocol-{KEY_HEADER}": server.options.admin_key}
+            if name == "shared memory":  # for nobody
+                with pytest.raises(InferenceServerException, match="restricted"):
+                    call(client, with_key)
+            else:
+                call(client, with_key)
 
 
 @pytest.mark.parametrize("action", ["load", "unload"])

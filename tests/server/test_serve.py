@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from container import running_processes
 from container.check_plan import PlanError
 from nudenet_tools import MODEL_REPOSITORY, ROOT
-from nudenet_tools.server import libpython, running_processes
+from nudenet_tools.server import libpython
 from nudenet_tools.server.prepare import choose_config
 from nudenet_tools.server.process import NO_GPU_NOISE, SHM, Installation, Options, Ports, Server, ServerError
 

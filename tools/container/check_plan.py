@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Refuse a TensorRT plan, or an engine of TensorRT for RTX, that this server cannot load, and say how to build it.
 
-Runs before tritonserver, also inside its container, hence the standard library only. Triton would come to the
-same end later, with "Version tag does not match" or "unable to load plan file to auto complete config".
+Runs before tritonserver. Triton would come to the same end later, with "Version tag does not match" or "unable to load
+plan file to auto complete config".
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import re
 import sys
 from pathlib import Path
 
-from container import plan_passport
+from container import plan_passport, repository
 
 MAKE_PLAN = "make plan"
 MAKE_RTX = "python build/convert_to_tensorrt.py --runtime rtx"
@@ -116,6 +116,88 @@ def rtx_library_version() -> str | None:
     return None
 
 
+def check_configuration(plan: Path, config: repository.ModelConfig) -> None:
+    """Refuse `plan` where nudenet_trt's configuration asks it for what it was not built for.
+
+    Args:
+        plan: the ``model.plan`` file; its passport lies beside it.
+        config: of nudenet_trt.
+
+    Raises:
+        PlanError: another input shape, or a smaller maximum batch.
+    """
+    passport = plan_passport.read(plan)
+    (tensor,) = config.input
+    served, built = list(tensor.dims), list(passport.input_shape)
+    if len(served) != len(built) or any(one not in (-1, other) for one, other in zip(served, built, strict=True)):
+        raise PlanError(
+            f"{plan} takes input {built}, nudenet_trt's configuration says {served}: build the plan for that shape, "
+            "or serve the configuration that the plan was built for"
+        )
+    if config.max_batch_size > passport.max_batch:
+        raise PlanError(
+            f"{plan} takes batches of up to {passport.max_batch}, nudenet_trt's configuration says "
+            f"{config.max_batch_size}: build it with --batch-size {config.max_batch_size}, or lower max_batch_size in "
+            "all four configurations"
+        )
+
+
+def check_repository(models: Path, config_name: str = "", device: int = 0) -> None:
+    """Refuse the plan of a model repository, if its configuration serves one, where this machine cannot load it.
+
+    Args:
+        models: the model repository.
+        config_name: configs/<name>.pbtxt to serve; "" is config.pbtxt.
+        device: which GPU serves.
+
+    Raises:
+        PlanError: the plan is missing or does not fit; no TensorRT or GPU is here.
+        repository.ConfigError: the configuration cannot be read.
+    """
+    config = repository.read_config(repository.config_path("nudenet_trt", config_name, models))
+    if config.platform != "tensorrt_plan":
+        return
+    plan = models / "nudenet_trt" / "1" / (config.default_model_filename or "model.plan")
+    check_here(plan, config, device=device)
+    if (visible := gpu_count()) > 1:
+        raise PlanError(
+            f"{visible} GPUs are visible, and all instances of nudenet_trt run on GPU 0: start one container for each "
+            "GPU (docker run --gpus device=1), a proxy in front spreads the requests"
+        )
+
+
+def check_here(
+    plan: Path,
+    config: repository.ModelConfig | None,
+    version: str | None = None,
+    capability: str | None = None,
+    device: int = 0,
+) -> tuple[str, str]:
+    """Refuse `plan` where it does not fit this machine; what is not given is asked of the machine.
+
+    Args:
+        config: of nudenet_trt; None: the plan is not compared with it.
+
+    Returns:
+        TensorRT's version and the GPU's compute capability.
+
+    Raises:
+        PlanError: it does not fit.
+    """
+    is_rtx = plan.suffix == ".engine"
+    version = version or (rtx_library_version() if is_rtx else library_version())
+    capability = capability or gpu_capability(device)
+    check(plan, version, capability)
+    if config is not None and not is_rtx:
+        check_configuration(plan, config)
+    if version is None:
+        library = "TensorRT for RTX (requirements/rtx.txt)" if is_rtx else "TensorRT (libnvinfer.so.10 or .11)"
+        raise PlanError(f"no {library} found here, so no plan can be served")
+    if capability is None:
+        raise PlanError(f"no GPU {device} is visible here; start the container with --gpus all")
+    return version, capability
+
+
 def library_version() -> str | None:
     """Version of the TensorRT library that the dynamic linker finds, e.g. "11.1.0.106"; None without one.
 
@@ -149,25 +231,33 @@ def gpu_capability(index: int = 0) -> str | None:
     return ".".join(map(str, numbers))
 
 
+def gpu_count() -> int:
+    """GPUs that this process sees, asked of the driver."""
+    count = ctypes.c_int()
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    return 0 if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) else count.value
+
+
 def main() -> int:
     """Check one plan against this machine. Exit status 0: it will load; 1: it will not."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("plan", type=Path, help="the model.plan or model.rtx.engine file")
+    parser.add_argument("--config", type=Path, help="nudenet_trt's configuration; default: config.pbtxt above the plan")
     parser.add_argument("--tensorrt-version", help="default: that of the library found here")
     parser.add_argument("--compute-capability", help="default: that of the GPU found here")
     parser.add_argument("--device", type=int, default=0, help="which GPU serves (default 0)")
     options = parser.parse_args()
     is_rtx = options.plan.suffix == ".engine"
-    version = options.tensorrt_version or (rtx_library_version() if is_rtx else library_version())
-    capability = options.compute_capability or gpu_capability(options.device)
+    path = options.config or options.plan.parents[1] / "config.pbtxt"
     try:
-        check(options.plan, version, capability)
-        if version is None:
-            library = "TensorRT for RTX (requirements/rtx.txt)" if is_rtx else "TensorRT (libnvinfer.so.10 or .11)"
-            raise PlanError(f"no {library} found here, so no plan can be served")
-        if capability is None:
-            raise PlanError(f"no GPU {options.device} is visible here; start the container with --gpus all")
-    except PlanError as error:
+        config = repository.read_config(path) if options.config or path.is_file() else None
+        version, capability = check_here(
+            options.plan, config, options.tensorrt_version, options.compute_capability, options.device
+        )
+    except (PlanError, repository.ConfigError) as error:
         print(f"check_plan: {error}", file=sys.stderr)
         return 1
     name = "TensorRT for RTX" if is_rtx else "TensorRT"

@@ -1,7 +1,8 @@
 """Keep one tritonserver answering: Triton never restarts a dead Python process and goes on saying that it is ready.
 
 Three watches: dead processes several times a second; every few seconds a canary picture through the whole ensemble,
-which also sees a server that hangs, and processes that hang while others of their model answer.
+which also sees a server that hangs, in its own crash handler for example, and processes that hang while others of their
+model answer. `make serve` replaces the server; process 1 of a container ends, and the container is started again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from container.healthcheck import GONE, Canary, CanaryError, HttpCanary, ailing, process_state
-from nudenet_tools.server.process import Options, Server, ServerError
+from container.process import Server, ServerError
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,16 @@ class Watch:
 
 
 class Supervisor:
-    """Runs a server and replaces it when it fails. One thread calls `run`, any thread may set its event.
+    """Runs a server and watches it. One thread calls `run` or `run_once`, any thread may set its event.
 
     Args:
-        options: how to start the server; its ports stay the same over restarts.
+        server: not started yet; its ports stay the same over restarts.
         on_event: gets one line for each failure and each recovery.
         watch: intervals.
     """
 
-    def __init__(self, options: Options, on_event: Callable[[str], None], watch: Watch | None = None) -> None:
-        self.server = Server(options)
+    def __init__(self, server: Server, on_event: Callable[[str], None], watch: Watch | None = None) -> None:
+        self.server = server
         self.restarts = 0
         self._on_event = on_event
         self._watch = watch or Watch()
@@ -46,7 +47,7 @@ class Supervisor:
         self._ready_since = 0.0
 
     def run(self, stopped: threading.Event, on_ready: Callable[[Server], None]) -> None:
-        """Serve until `stopped` is set, then end the server.
+        """Serve until `stopped` is set, then end the server; replace it whenever it fails.
 
         Args:
             on_ready: called once, when the first server is ready.
@@ -72,6 +73,30 @@ class Supervisor:
                 wait = self._longer(wait)
         finally:
             self.server.stop()
+
+    def run_once(self, stopped: threading.Event, on_ready: Callable[[Server], None]) -> str | None:
+        """Serve until `stopped` is set or the server fails, then end it.
+
+        Args:
+            on_ready: called when the server is ready.
+
+        Returns:
+            what went wrong; None when told to stop.
+
+        Raises:
+            ServerError: the start failed.
+        """
+        failure = None
+        try:
+            self._start()
+            on_ready(self.server)
+            failure = self._serve(stopped)
+        finally:
+            if failure is None:
+                self.server.stop()
+            else:
+                self.server.stop(self._watch.stop_timeout)
+        return failure
 
     def _longer(self, wait: float) -> float:
         return min(self._watch.longest_wait, max(1.0, 2 * wait))

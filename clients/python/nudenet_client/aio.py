@@ -33,9 +33,10 @@ class AsyncClient:
         concurrency: int = 4,
         tls: Tls | None = None,
         round_robin: bool = False,
+        api_key: str | None = None,
     ) -> None:
         check_settings(deadline, retries, concurrency)
-        self._url, self._model = url, model
+        self._url, self._model, self._api_key = url, model, api_key
         self._deadline, self._retries, self._concurrency = deadline, retries, concurrency
         self._client = triton_grpc.InferenceServerClient(**grpc_options(url, tls, round_robin))
 
@@ -103,7 +104,9 @@ class AsyncClient:
         attempts = Attempts(self._deadline, self._retries)
         while True:
             try:
-                result = await self._client.infer(**grpc_call(self._model, files, parameters, attempts.left))
+                result = await self._client.infer(
+                    **grpc_call(self._model, files, parameters, attempts.left, self._api_key)
+                )
                 return request.detections(result, files)
             except InferenceServerException as error:
                 failure = from_triton(error, self._url)

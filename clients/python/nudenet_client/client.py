@@ -31,6 +31,7 @@ class Client:
         concurrency: requests in flight at most, in `detect_many`.
         tls: for encrypted connections.
         round_robin: over all addresses that the host name has (gRPC), instead of the first one only.
+        api_key: for a proxy that asks for one, sent as ``api-key``; use `tls` with it.
     """
 
     def __init__(
@@ -44,11 +45,14 @@ class Client:
         concurrency: int = 4,
         tls: Tls | None = None,
         round_robin: bool = False,
+        api_key: str | None = None,
     ) -> None:
         check_settings(deadline, retries, concurrency)
         self._deadline, self._retries, self._concurrency = deadline, retries, concurrency
         self._transport: Transport = (
-            HttpTransport(url, model, tls) if protocol == "http" else GrpcTransport(url, model, tls, round_robin)
+            HttpTransport(url, model, tls, api_key)
+            if protocol == "http"
+            else GrpcTransport(url, model, tls, round_robin, api_key)
         )
 
     def __enter__(self) -> Client:

@@ -86,7 +86,14 @@ def check_files(tls: Tls) -> None:
             raise ClientError(f"{name}: there is no file {path}")
 
 
-def grpc_call(model: str, files: Sequence[bytes], parameters: Parameters, seconds: float) -> dict[str, Any]:
+def key_headers(api_key: str | None) -> dict[str, str]:
+    """Headers, or gRPC metadata, for a proxy that asks for a key."""
+    return {} if api_key is None else {"api-key": api_key}
+
+
+def grpc_call(
+    model: str, files: Sequence[bytes], parameters: Parameters, seconds: float, api_key: str | None = None
+) -> dict[str, Any]:
     """Keyword arguments of tritonclient's ``infer``, blocking and asyncio."""
     inputs, outputs = request.tensors(triton_grpc, files)
     return {
@@ -98,19 +105,22 @@ def grpc_call(model: str, files: Sequence[bytes], parameters: Parameters, second
         "client_timeout": seconds,
         # Where the server allows it, a request whose caller has gone leaves the queue unserved.
         "timeout": int(seconds * 1e6),
+        "headers": key_headers(api_key),
     }
 
 
 class GrpcTransport:
     """Over gRPC; one connection for all threads."""
 
-    def __init__(self, url: str, model: str, tls: Tls | None = None, round_robin: bool = False) -> None:
-        self._url, self._model = url, model
+    def __init__(
+        self, url: str, model: str, tls: Tls | None = None, round_robin: bool = False, api_key: str | None = None
+    ) -> None:
+        self._url, self._model, self._api_key = url, model, api_key
         self._client = triton_grpc.InferenceServerClient(**grpc_options(url, tls, round_robin))
 
     def infer(self, files: Sequence[bytes], parameters: Parameters, seconds: float) -> list[Detections]:
         try:
-            result = self._client.infer(**grpc_call(self._model, files, parameters, seconds))
+            result = self._client.infer(**grpc_call(self._model, files, parameters, seconds, self._api_key))
         except InferenceServerException as error:
             raise from_triton(error, self._url) from error
         return request.detections(result, files)
@@ -126,11 +136,11 @@ class HttpTransport:
     has no deadline per request.
     """
 
-    def __init__(self, url: str, model: str, tls: Tls | None = None) -> None:
+    def __init__(self, url: str, model: str, tls: Tls | None = None, api_key: str | None = None) -> None:
         from tritonclient import http as triton_http  # brings gevent along
 
         self._triton = triton_http
-        self._url, self._model = url, model
+        self._url, self._model, self._headers = url, model, key_headers(api_key)
         server = endpoint.parse(url)
         self._server, self._proxy = server.target, endpoint.proxy_for(server)
         if server.tls and tls is None:
@@ -157,7 +167,7 @@ class HttpTransport:
         )
         connection = self._connection(seconds)
         try:
-            headers = {"Inference-Header-Content-Length": str(json_length)}
+            headers = {"Inference-Header-Content-Length": str(json_length), **self._headers}
             connection.request("POST", self._path, body, headers)
             response = connection.getresponse()
             answer = response.read()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from container import check_plan, plan_passport
+from container import check_plan, plan_passport, repository
 from container.check_plan import PlanError, check, same_version
 from container.plan_passport import Passport
 
@@ -112,26 +112,54 @@ def test_versions(one: str, other: str, same: bool) -> None:
     assert same_version(other, one) is same
 
 
-def run(*arguments: object, folder: Path = TOOLS.parent) -> subprocess.CompletedProcess[str]:
-    """The command line, as a container runs it: nothing but the standard library to import (-I -S)."""
-    code = f"import sys; sys.path.insert(0, {str(folder)!r}); import container.check_plan as c; sys.exit(c.main())"
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command line, as a container runs it."""
     environment = {key: value for key, value in os.environ.items() if key != "TRT_VERSION"}
-    command = [sys.executable, "-S", "-c", code, *map(str, arguments)]
+    environment["PYTHONPATH"] = str(TOOLS.parent)
+    command = [sys.executable, str(TOOLS / "check_plan.py"), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
-def test_command_line_needs_only_two_files_and_the_standard_library(plan: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "tools"
-    (folder / "container").mkdir(parents=True)
-    for name in ("check_plan.py", "plan_passport.py"):
-        shutil.copy(TOOLS / name, folder / "container")
-    fits = run(plan, "--tensorrt-version", "11.1.0.106", "--compute-capability", "8.9", folder=folder)
+def test_command_line(plan: Path) -> None:
+    fits = run(plan, "--tensorrt-version", "11.1.0.106", "--compute-capability", "8.9")
     assert (fits.returncode, fits.stderr) == (0, "")
     assert "fits TensorRT 11.1.0.106, compute capability 8.9" in fits.stdout
-    other = run(plan, "--tensorrt-version", "11.2.1.2", "--compute-capability", "8.9", folder=folder)
+    other = run(plan, "--tensorrt-version", "11.2.1.2", "--compute-capability", "8.9")
     assert other.returncode == 1
     assert other.stderr.startswith("check_plan: ")
     assert "this server has 11.2.1.2" in other.stderr
+
+
+CONFIG = """
+name: "nudenet_trt" platform: "tensorrt_plan" max_batch_size: %d
+input [ { name: "input" data_type: TYPE_FP32 dims: %s } ]
+"""
+
+
+@pytest.mark.parametrize(
+    ("max_batch", "dims", "problem"),
+    [
+        (8, [3, 180, 320], None),
+        (4, [3, 180, 320], None),
+        (8, [3, -1, -1], None),
+        (16, [3, 180, 320], "batches of up to 8.*says 16.*--batch-size 16"),
+        (8, [3, 320, 320], r"takes input \[3, 180, 320\].*says \[3, 320, 320\]"),
+        (8, [180, 320], r"says \[180, 320\]"),
+    ],
+)
+def test_the_configuration_asks_for_what_the_plan_was_built_for(
+    plan: Path, tmp_path: Path, max_batch: int, dims: list[int], problem: str | None
+) -> None:
+    path = tmp_path / "config.pbtxt"
+    path.write_text(CONFIG % (max_batch, dims))
+    fits = run(plan, "--config", path, "--tensorrt-version", "11.1.0.106", "--compute-capability", "8.9")
+    assert fits.returncode == (problem is not None)
+    assert problem is None or re.search(problem, fits.stderr)
+
+
+def test_the_committed_production_configuration_is_the_one_that_plans_are_built_for(plan: Path) -> None:
+    for name in ("", "live"):
+        check_plan.check_configuration(plan, repository.read_config(repository.config_path("nudenet_trt", name)))
 
 
 def test_asks_the_library_and_the_driver(plan: Path, monkeypatch, capsys) -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nudenet_tools.server import repository
-from nudenet_tools.server.process import SHM_PER_INSTANCE
+from container import limits, repository, tuning
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
 PROFILES = ("gpu", "cpu", "tracing")
+NEEDED = {"GRAFANA_PASSWORD": "secret", "TLS_FOLDER": "/tls", "KEYS_FOLDER": "/keys"}
 
 
 def compose() -> list[str]:
@@ -42,26 +42,25 @@ def config(*profiles: str, **environment: str) -> subprocess.CompletedProcess[st
 @pytest.fixture(scope="module")
 def services() -> dict[str, dict]:
     """All services, as compose understands the file."""
-    result = config(*PROFILES, GRAFANA_PASSWORD="secret")
+    result = config(*PROFILES, **NEEDED)
     assert result.returncode == 0, result.stderr
     return yaml.safe_load(result.stdout)["services"]
 
 
 @pytest.mark.needs("docker-compose")
-def test_without_a_password_grafana_does_not_start():
-    result = config("cpu")
+@pytest.mark.parametrize("name", NEEDED)
+def test_nothing_starts_without_a_password_a_certificate_and_keys(name: str):
+    result = config("cpu", **{key: value for key, value in NEEDED.items() if key != name})
     assert result.returncode != 0
-    assert "GRAFANA_PASSWORD" in result.stderr
+    assert name in result.stderr
 
 
-@pytest.mark.needs("docker-compose")
 def test_each_profile_is_one_whole_service(services: dict[str, dict]):
     for profile in ("gpu", "cpu"):
         members = {name for name, service in services.items() if profile in service["profiles"]}
-        assert members == {f"triton-{profile}", f"canary-{profile}", "prometheus", "grafana"}
+        assert members == {f"triton-{profile}", f"canary-{profile}", "proxy", "prometheus", "grafana"}
 
 
-@pytest.mark.needs("docker-compose")
 def test_everything_is_pinned_unprivileged_and_read_only(services: dict[str, dict]):
     for name, service in services.items():
         assert re.search(r":v?\d+\.\d+\.\d+$", service["image"]), f"{name}: {service['image']}"
@@ -69,9 +68,20 @@ def test_everything_is_pinned_unprivileged_and_read_only(services: dict[str, dic
         assert service["read_only"] is True and not service["user"].startswith("0"), name
 
 
-def test_nothing_listens_beyond_this_machine():
+def test_only_the_proxy_and_the_dashboards_are_published_and_on_this_machine(services: dict[str, dict]):
+    published = {name: service["ports"] for name, service in services.items() if service.get("ports")}
+    assert published.keys() == {"proxy", "prometheus", "grafana", "jaeger"}
     for name, service in yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"].items():
-        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ())), name
+        assert all(
+            port.startswith(("127.0.0.1:", "${PROXY_ADDRESS:-127.0.0.1}:")) for port in service.get("ports", ())
+        ), name
+
+
+def test_the_proxy_reaches_what_the_servers_are_called(services: dict[str, dict]):
+    (target,) = re.findall(r"^  server (\w+):(\d+) resolve", (DEPLOY / "nginx/servers-compose.conf").read_text(), re.M)
+    for profile in ("gpu", "cpu"):
+        assert target[0] in services[f"triton-{profile}"]["networks"]["default"]["aliases"]
+    assert target[1] == "8001"
 
 
 def test_mounted_files_exist_and_cannot_be_written():
@@ -82,17 +92,23 @@ def test_mounted_files_exist_and_cannot_be_written():
                 assert mode == "ro" and (DEPLOY / source).exists(), f"{name}: {volume}"
 
 
-@pytest.mark.parametrize(("name", "config_name"), [("triton-gpu", ""), ("triton-cpu", "cpu")])
-def test_shared_memory_suffices_for_all_python_instances(name: str, config_name: str):
+def shm_size(name: str) -> int:
     service = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"][name]
-    configs = [repository.read_config(repository.config_path(model, config_name)) for model in repository.STEPS]
-    instances = sum(group.count for model in configs if model.backend == "python" for group in model.instance_group)
-    size = int(service["shm_size"].removesuffix("mb").removesuffix("gb"))
-    size <<= 30 if service["shm_size"].endswith("gb") else 20
-    assert size >= 1.5 * instances * SHM_PER_INSTANCE
+    return int(service["shm_size"].removesuffix("mb")) << 20
 
 
-@pytest.mark.needs("docker-compose")
+def largest_requests(folder: Path, config_name: str, tuned: repository.Tuning) -> int:
+    repository.write_effective(folder, config_name, tuned)
+    return limits.shared_memory(repository.effective_configs(folder))
+
+
+def test_shared_memory_holds_the_largest_requests(tmp_path: Path):
+    production = largest_requests(tmp_path / "gpu", "", repository.Tuning())
+    assert production <= shm_size("triton-gpu") <= 1.3 * production
+    few, many = (largest_requests(tmp_path / str(cores), "cpu", tuning.for_cpu(cores)) for cores in (12, 16))
+    assert few <= shm_size("triton-cpu") <= many
+
+
 def test_prometheus_and_grafana_find_what_they_ask(services: dict[str, dict]):
     jobs = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())["scrape_configs"]
     hosts = {job["static_configs"][0]["targets"][0].split(":")[0] for job in jobs}
@@ -142,6 +158,6 @@ def test_cpu_image_copies_what_exists_and_is_sent_to_the_builder():
 def test_cpu_image_runs_as_an_ordinary_user_with_the_cpu_configuration():
     text = (DEPLOY / "Dockerfile.cpu").read_text().replace("\\\n", " ")
     entrypoint = json.loads(re.findall(r"^ENTRYPOINT (.+)$", text, re.MULTILINE)[-1])
-    assert entrypoint[:2] == ["/opt/nudenet/tools/container/batch.sh", "tritonserver"]
-    assert "--model-config-name=cpu" in entrypoint
+    assert entrypoint == ["python3", "-m", "container.entrypoint"]
+    assert "MODEL_CONFIG_NAME=cpu" in text
     assert re.findall(r"^USER (.+)$", text, re.MULTILINE)[-1] == "1000:1000"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -13,16 +14,15 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from container import limits, repository
 from helpers import manifests
-from nudenet_tools.server import repository
-from nudenet_tools.server.process import SHM_PER_INSTANCE
 
 ROOT = Path(__file__).parents[3]
 # From the oldest release with everything used here that the schemas cover, to the newest.
 VERSIONS = ("1.27", "1.37")
-SERVED_ELSEWHERE = {"PodMonitor", "PrometheusRule", "ScaledObject", "ServingRuntime", "InferenceService"}
+SERVED_ELSEWHERE = {"PodMonitor", "PrometheusRule", "ScaledObject"}
 SERVERS = {"app.kubernetes.io/name": "nudenet", "app.kubernetes.io/component": "server"}
-WITH_DEPLOYMENT = [folder for folder in manifests.FOLDERS if folder != "overlays/kserve"]
+PROXIES = {"app.kubernetes.io/name": "nudenet", "app.kubernetes.io/component": "proxy"}
 CONTAINERS = [
     pytest.param(container, id=f"{folder}: {container['name']}")
     for folder in manifests.FOLDERS
@@ -40,7 +40,7 @@ def test_resources_follow_the_schema_of_kubernetes(folder: str, version: str):
                 warnings.simplefilter("ignore")  # jsonschema's own
                 kubernetes_validate.validate(resource, version, strict=True)
             checked += 1
-    assert checked >= 8 or folder == "overlays/kserve"
+    assert checked >= 12
 
 
 def test_the_schemas_would_catch_a_misspelt_field():
@@ -60,7 +60,7 @@ def test_container_can_do_nothing_but_its_work(container: dict):
     assert "memory" in container["resources"]["limits"]
 
 
-@pytest.mark.parametrize("folder", WITH_DEPLOYMENT)
+@pytest.mark.parametrize("folder", manifests.FOLDERS)
 def test_pods_run_as_an_ordinary_user_without_a_token(folder: str):
     for pod in manifests.pod_specs(folder):
         assert pod["securityContext"]["runAsNonRoot"] and pod["securityContext"]["runAsUser"] > 0
@@ -80,44 +80,101 @@ def test_mounts_have_volumes_and_served_models_are_read_only(folder: str):
                 assert mounts["models"]["readOnly"] is True
 
 
-@pytest.mark.parametrize("folder", ["base", "overlays/kserve"])
-def test_shared_memory_suffices_for_all_python_instances(folder: str):
-    configs = [repository.read_config(repository.config_path(model)) for model in repository.STEPS]
-    python = [config for config in configs if config.backend == "python"]
-    instances = sum(group.count for config in python for group in config.instance_group)
+def test_shared_memory_holds_the_largest_requests():
+    configs = {model: repository.read_config(repository.config_path(model)) for model in repository.MODELS}
     (limit,) = [
         volume["emptyDir"]["sizeLimit"]
-        for pod in manifests.pod_specs(folder)
+        for pod in manifests.pod_specs("base")
         for volume in pod["volumes"]
         if volume["name"] == "shm"
     ]
-    assert int(limit.removesuffix("Gi")) << 30 >= 1.5 * instances * SHM_PER_INSTANCE
+    assert limits.shared_memory(configs) <= int(limit.removesuffix("Mi")) << 20 <= 1.3 * limits.shared_memory(configs)
 
 
-@pytest.mark.parametrize("folder", WITH_DEPLOYMENT)
-def test_everything_selects_the_servers(folder: str):
-    deployment = manifests.find(folder, "Deployment")["spec"]
-    labels = deployment["template"]["metadata"]["labels"]
-    assert labels == deployment["selector"]["matchLabels"] == SERVERS
-    assert manifests.find(folder, "Service")["spec"]["selector"] == SERVERS
-    assert manifests.find(folder, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"] == SERVERS
-    policy = manifests.find(folder, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"]
-    assert policy.items() <= SERVERS.items()
-    job = manifests.find(folder, "Job", "nudenet-plan")["spec"]["template"]
-    assert policy.items() <= job["metadata"]["labels"].items(), "the plan's Job needs no network either"
-    assert job["metadata"]["labels"]["app.kubernetes.io/component"] != "server", "the Job gets no requests"
-    assert job["spec"]["nodeSelector"] == deployment["template"]["spec"]["nodeSelector"]
+@pytest.mark.parametrize("folder", manifests.FOLDERS)
+def test_everything_selects_the_servers_or_the_proxy(folder: str):
+    for deployment, service, labels in (("nudenet", "nudenet-servers", SERVERS), ("nudenet-proxy", "nudenet", PROXIES)):
+        spec = manifests.find(folder, "Deployment", deployment)["spec"]
+        assert labels == spec["template"]["metadata"]["labels"] == spec["selector"]["matchLabels"]
+        assert manifests.find(folder, "Service", service)["spec"]["selector"] == labels
+        budget = manifests.find(folder, "PodDisruptionBudget", deployment)["spec"]
+        policy = manifests.find(folder, "NetworkPolicy", deployment)["spec"]
+        assert labels == budget["selector"]["matchLabels"] == policy["podSelector"]["matchLabels"]
 
 
-def test_service_is_headless_and_names_ports_that_exist():
-    service = manifests.find("base", "Service")["spec"]
+def test_services_name_ports_that_exist():
+    servers = manifests.find("base", "Service", "nudenet-servers")["spec"]
+    assert servers["clusterIP"] == "None"
     (triton,) = manifests.find("base", "Deployment")["spec"]["template"]["spec"]["containers"]
-    assert triton["name"] == "triton"
+    (nginx,) = manifests.find("base", "Deployment", "nudenet-proxy")["spec"]["template"]["spec"]["containers"]
+    for service, container in ((servers, triton), (manifests.find("base", "Service")["spec"], nginx)):
+        ports = {port["name"] for port in container["ports"]}
+        assert {port["targetPort"] for port in service["ports"]} <= ports
     ports = {port["name"]: port["containerPort"] for port in triton["ports"]}
-    assert service["clusterIP"] == "None"
-    assert {port["targetPort"]: port["port"] for port in service["ports"]}.items() <= ports.items()
     for name, port in ports.items():
         assert f"--{name}-port={port}" in triton["args"]
+
+
+def peers(rules: list[dict], key: str) -> set[tuple[str, int]]:
+    """(component, namespace or label, port) of the rules of a network policy."""
+    found = set()
+    for rule in rules:
+        for peer in rule[key]:
+            labels = peer.get("podSelector", peer.get("namespaceSelector"))["matchLabels"]
+            name = labels.get("app.kubernetes.io/component") or next(iter(labels.values()))
+            found |= {(name, port["port"]) for port in rule["ports"]}
+    return found
+
+
+def test_clients_reach_the_proxy_and_only_the_proxy_the_servers():
+    servers = manifests.find("base", "NetworkPolicy")["spec"]
+    proxy = manifests.find("base", "NetworkPolicy", "nudenet-proxy")["spec"]
+    assert peers(servers["ingress"], "from") == {("proxy", 8001), ("monitoring", 8002), ("monitoring", 9402)}
+    assert servers["egress"] == []
+    assert peers(proxy["ingress"], "from") == {("true", 8443)}
+    assert peers(proxy["egress"], "to") == {("server", 8001), ("kube-system", 53)}
+
+
+def test_the_proxy_runs_the_configuration_that_compose_runs():
+    pod = manifests.find("base", "Deployment", "nudenet-proxy")["spec"]["template"]["spec"]
+    (name,) = [volume["configMap"]["name"] for volume in pod["volumes"] if "configMap" in volume]
+    data = manifests.find("base", "ConfigMap", name)["data"]
+    assert data["nginx.conf"] == (ROOT / "deploy/nginx/nginx.conf").read_text()
+    (host,) = re.findall(r"server ([\w.-]+):8001 resolve", data["servers.conf"])
+    service = manifests.find("base", "Service", "nudenet-servers")["metadata"]
+    assert host == f"{service['name']}.{service['namespace']}.svc.cluster.local"
+    mounted = {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    assert set(re.findall(r"/etc/nginx/(?:\w+\.conf|\w+(?=/))", data["nginx.conf"])) <= mounted
+    compose = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"]["proxy"]
+    assert pod["containers"][0]["image"] == compose["image"]
+
+
+def test_the_plan_is_built_where_it_is_served():
+    """In the server's own Pod: a Job could wait for the GPU that the server holds, or the other way round."""
+    assert not [resource for resource in manifests.render("base") if resource["kind"] == "Job"]
+    pod = manifests.find("base", "Deployment")["spec"]["template"]["spec"]
+    (plan,), (triton,) = pod["initContainers"], pod["containers"]
+    for container in (plan, triton):
+        assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+        (models,) = [mount for mount in container["volumeMounts"] if mount["name"] == "models"]
+        assert models["subPath"] == triton["image"].split(":")[1]  # a folder of its own for each release
+
+
+@pytest.mark.parametrize("folder", manifests.FOLDERS)
+def test_a_registry_named_in_the_base_reaches_every_container(folder: str, tmp_path: Path):
+    shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
+    base = tmp_path / "deploy/kubernetes/base/kustomization.yaml"
+    content = yaml.safe_load(base.read_text())
+    for image in content["images"]:
+        image["newName"] = f"registry.example/{image['name']}"
+    base.write_text(yaml.safe_dump(content))
+    folders = manifests.KUBERNETES.relative_to(ROOT)
+    rendered = subprocess.run(
+        ["kubectl", "kustomize", str(tmp_path / folders / folder)], capture_output=True, text=True, check=True
+    ).stdout
+    images = re.findall(r"^\s*(?:- )?image: (.+)$", rendered, re.MULTILINE)
+    assert len(images) >= 3
+    assert all(image.startswith("registry.example/") for image in images), images
 
 
 def test_without_tracing_nothing_gets_out():
@@ -178,29 +235,8 @@ def test_dashboard_reaches_grafanas_sidecar():
     assert config_map["data"]["dashboard.json"] == (ROOT / "deploy/grafana/dashboard.json").read_text()
 
 
-def test_kserve_runs_the_same_server_on_the_same_models():
-    def settings(folder: str) -> set[str]:
-        changed = (
-            "--model-repository",
-            "--http-port",
-            "--grpc-port",
-            "--grpc-max",
-            "--grpc-restricted",
-            "--http-restricted",
-        )
-        return {argument for argument in manifests.triton_arguments(folder) if not argument.startswith(changed)}
-
-    assert settings("overlays/kserve") == settings("base")
-    service = manifests.find("overlays/kserve", "InferenceService")["spec"]["predictor"]["model"]
-    runtime = manifests.find("overlays/kserve", "ServingRuntime", service["runtime"])["spec"]
-    assert service["modelFormat"]["name"] in {known["name"] for known in runtime["supportedModelFormats"]}
-    assert service["protocolVersion"] in runtime["protocolVersions"]
-    claim = manifests.find("base", "PersistentVolumeClaim", "nudenet-models")["metadata"]["name"]
-    assert service["storageUri"] == f"pvc://{claim}"
-
-
 def scripts() -> set[tuple[str, tuple[str, ...]]]:
-    """(script, options) of every Python command line in the manifests, probes and the Job's shell lines included."""
+    """(script, options) of every Python command line in the manifests, probes and shell lines included."""
     found = set()
     for folder in manifests.FOLDERS:
         for container in manifests.containers(folder):
@@ -213,8 +249,8 @@ def scripts() -> set[tuple[str, tuple[str, ...]]]:
 
 
 def test_tracing_speaks_to_the_collector_that_the_policy_allows():
-    arguments = manifests.triton_arguments("overlays/tracing")
-    assert set(arguments) > set(manifests.triton_arguments("base"))
+    arguments = manifests.triton_options("overlays/tracing").arguments
+    assert set(arguments) > set(manifests.triton_options("base").arguments)
     assert "--trace-config=mode=opentelemetry" in arguments
     (url,) = [argument for argument in arguments if argument.startswith("--trace-config=opentelemetry,url=")]
     collector, _ = manifests.find("overlays/tracing", "NetworkPolicy")["spec"]["egress"]

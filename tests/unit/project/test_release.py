@@ -15,13 +15,12 @@ VERSION = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(),
 def test_every_place_has_the_version_of_pyproject():
     assert re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1] == VERSION
     assert json.loads((ROOT / "clients/node/package.json").read_text())["version"] == VERSION
-    tags = [
-        (path.name, tag)
-        for path in (ROOT / "deploy").rglob("*.y*ml")
-        for tag in re.findall(r"image: nudenet-triton[\w-]*:(\S+)|newTag: (\S+)", path.read_text())
-    ]
-    assert len(tags) >= 8
-    assert {"".join(tag) for _, tag in tags} == {VERSION}
+    versioned = re.compile(
+        r'image: nudenet-triton[\w-]*:(\S+)|name: nudenet-triton[\w-]*\n\s+newTag: (\S+)|subPath: "(\d\S+)"'
+    )
+    tags = [tag for path in (ROOT / "deploy").rglob("*.y*ml") for tag in versioned.findall(path.read_text())]
+    assert len(tags) == 8
+    assert {"".join(tag) for tag in tags} == {VERSION}
 
 
 def test_every_direct_dependency_has_its_licence_stated():

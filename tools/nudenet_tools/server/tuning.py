@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
+from container.repository import ConfigError, Tuning
+from container.tuning import cores, for_cpu
 from nudenet_tools.server import mps
-from nudenet_tools.server.repository import ConfigError, Tuning
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def for_config(name: str, precision: str = "", decoder: str = "") -> Tuning:
@@ -34,27 +28,6 @@ def for_config(name: str, precision: str = "", decoder: str = "") -> Tuning:
             "the precision it was built with), --decoder is for cuda"
         )
     return Tuning()
-
-
-def for_cpu(cpu_cores: int, precision: str = "auto") -> Tuning:
-    """The cpu configuration on `cpu_cores` cores.
-
-    Args:
-        cpu_cores: cores for server, steps and engine together.
-        precision: see engine.PRECISIONS.
-    """
-    return Tuning(
-        instances={
-            "nudenet_preprocess": max(2, cpu_cores // 2),
-            "nudenet_trt": min(2, cpu_cores),  # one alone takes all threads, two at work half of them each
-            "nudenet_postprocess": 1,
-        },
-        parameters={
-            # Full batches for all cores; on few of them the committed 24.
-            "nudenet_preprocess": {"max_in_flight": str(max(24, 5 * cpu_cores))},
-            "nudenet_trt": {"threads": str(cpu_cores), "precision": precision},
-        },
-    )
 
 
 def for_cuda(cpu_cores: int, decoder: str = "cpu", precision: str = "FP16", shared: bool = False) -> Tuning:

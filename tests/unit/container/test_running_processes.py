@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from nudenet_tools.server.running_processes import command_lines
+from container.running_processes import command_lines
 
 
 def test_own_command_line_is_found():

@@ -1,0 +1,125 @@
+"""`docker compose up` of the cpu profile: answers, is closed and locked down, and replaces what is killed or hangs."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc as grpcclient
+from tritonclient.utils import InferenceServerException
+
+from container.shared_memory import PREFIX
+from helpers import containers
+from helpers.containers import Container, Service, wait_until
+from nudenet_client import Client, ClientError, Tls
+
+PICTURE = (Path(__file__).parents[1] / "data" / "astronaut_720p.jpg").read_bytes()
+pytestmark = pytest.mark.timeout(600)  # images are built before the first test
+
+
+def answers(service: Service, tls: Tls) -> bool:
+    """Whether the proxy's client gets the face."""
+    with Client(service.address, tls=tls, api_key=containers.API_KEY, retries=0, deadline=10) as client:
+        return client.detect(PICTURE).labels == ("FACE_FEMALE",)
+
+
+@pytest.fixture
+def triton(service: Service, tls: Tls) -> Container:
+    """The server's container, once it answers."""
+    wait_until(lambda: answers(service, tls))
+    return service.container("triton-cpu")
+
+
+def test_a_picture_is_answered_and_the_canary_says_so(service: Service, triton: Container):
+    code = "import urllib.request as r; print(r.urlopen('http://canary:9402/metrics', timeout=30).read().decode())"
+    wait_until(lambda: 'nudenet_canary_success{target="triton:8001"} 1' in triton.python(code))
+
+
+def test_nothing_inside_can_do_more_than_its_work(service: Service, triton: Container):
+    code = """
+import os
+status = dict(line.split(":\\t") for line in open("/proc/1/status").read().splitlines() if ":\\t" in line)
+writable = [path for path in ("/", "/opt/nudenet", "/etc", "/usr") if os.access(path, os.W_OK)]
+print(os.getuid(), int(status["CapEff"], 16), int(status["CapBnd"], 16), status["NoNewPrivs"], writable)
+"""
+    assert triton.python(code) == "1000 0 0 1 []"
+    for name in Service.SERVICES:
+        container = service.container(name)
+        assert container.inspect(".HostConfig.ReadonlyRootfs") == "true"
+        assert container.inspect(".HostConfig.CapDrop") == "[ALL]"
+        published = container.inspect("json .HostConfig.PortBindings")
+        assert (published == "{}") == (name != "proxy")
+        assert "0.0.0.0" not in published
+
+
+def test_the_proxy_refuses_plaintext_and_a_missing_key(service: Service, tls: Tls, triton: Container):
+    image = grpcclient.InferInput("image", [1, 1], "BYTES")
+    image.set_data_from_numpy(np.array([[PICTURE]], np.object_))
+    with (
+        grpcclient.InferenceServerClient(
+            service.address, ssl=True, root_certificates=str(tls.root_certificates)
+        ) as client,
+        pytest.raises(InferenceServerException, match="api-key is missing") as caught,
+    ):
+        client.infer("nudenet", [image])
+    assert caught.value.status() == "StatusCode.UNAUTHENTICATED"
+    with (
+        Client(service.address, api_key=containers.API_KEY, retries=0, deadline=10) as plain,
+        pytest.raises(ClientError),
+    ):
+        plain.detect(PICTURE)
+
+
+def test_administration_is_closed_inside_too(triton: Container):
+    code = """
+import http.client
+for path in ("/v2/models/stats", "/v2/models/nudenet/config", "/v2/systemsharedmemory/status", "/v2/health/ready"):
+    connection = http.client.HTTPConnection("127.0.0.1:8000")
+    connection.request("GET", path)
+    print(connection.getresponse().status, end=" ")
+"""
+    assert triton.python(code) == "403 403 403 200"
+
+
+def test_the_bill_of_materials_lists_python_and_debian(triton: Container):
+    listed = triton.python("import json; from container import sbom; print(json.dumps(sbom.document()))")
+    names = {component["purl"].split("@")[0] for component in json.loads(listed)["components"]}
+    assert {"pkg:pypi/nvidia-pytriton", "pkg:pypi/openvino", "pkg:deb/debian/libc6"} <= names
+
+
+@pytest.mark.parametrize(
+    ("what", "number", "said"),
+    [
+        ("nudenet_trt", signal.SIGKILL, "a Python process of nudenet_trt died"),
+        ("tritonserver", signal.SIGSTOP, "the canary picture failed"),
+    ],
+)
+def test_what_is_killed_or_hangs_is_replaced(
+    service: Service, tls: Tls, triton: Container, what: str, number: signal.Signals, said: str
+):
+    before = triton.restarts()
+    triton.kill(what, number)
+    wait_until(lambda: triton.restarts() > before)
+    wait_until(lambda: answers(service, tls))
+    ending = [line for line in triton.log() if "ending, to be started again" in line]
+    assert said in ending[-1]
+    assert len(owners(triton)) == 1
+
+
+def owners(triton: Container) -> set[str]:
+    """Runs of the server that have something in /dev/shm."""
+    return {name for name in triton.shared_memory() if name.startswith(PREFIX) and name.endswith(".owner")}
+
+
+def test_what_a_killed_container_leaves_in_shared_memory_is_removed(service: Service, tls: Tls, triton: Container):
+    (before,) = owners(triton)
+    containers.docker("kill", triton.name)
+    containers.docker("start", triton.name)
+    wait_until(lambda: answers(service, tls))
+    assert any("that an earlier run left in /dev/shm" in line for line in triton.log())
+    (after,) = owners(triton)
+    run = before.removesuffix(".owner")
+    assert after != before and not any(name.startswith(run) for name in triton.shared_memory())

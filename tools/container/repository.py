@@ -1,0 +1,126 @@
+"""The model repository as data: its configurations, and effective copies of it for one run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+# The same place in a checkout and in the images.
+MODEL_REPOSITORY = Path(__file__).resolve().parents[2] / "model_repository"
+# Tensors between steps that stay on the GPU: 0.7 MB for each picture on its way; asking CUDA for each takes too long.
+GPU_POOL_BYTES = 512 << 20
+MODELS = ("nudenet", "nudenet_preprocess", "nudenet_trt", "nudenet_postprocess")
+STEPS = MODELS[1:]
+
+
+class ConfigError(ValueError):
+    """A configuration that is missing, does not parse, or lacks what it is asked for."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What is computed for one machine instead of standing in a committed file; the rest keeps the file's value."""
+
+    instances: Mapping[str, int] = field(default_factory=dict)  # model name -> instances
+    parameters: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # model name -> parameter -> value
+    queue_delay_us: Mapping[str, int] = field(default_factory=dict)  # model name -> dynamic batching delay
+
+
+def config_path(model: str, config_name: str = "", repository: Path = MODEL_REPOSITORY) -> Path:
+    """The file Triton reads for `model` under ``--model-config-name=config_name``; "" is config.pbtxt."""
+    named = repository / model / "configs" / f"{config_name}.pbtxt"
+    return named if config_name and named.is_file() else repository / model / "config.pbtxt"
+
+
+def config_names(repository: Path = MODEL_REPOSITORY) -> list[str]:
+    """Names that ``configs/*.pbtxt`` offer, over all models."""
+    return sorted({path.stem for path in repository.glob("*/configs/*.pbtxt")})
+
+
+def read_config(path: Path) -> ModelConfig:
+    """Parse one config.pbtxt with Triton's own message.
+
+    Raises:
+        ConfigError: the file is missing or does not parse; names file, line and column.
+    """
+    try:
+        return text_format.Parse(path.read_text(), ModelConfig())
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except text_format.ParseError as error:
+        raise ConfigError(f"{path}:{error}") from error
+
+
+def labels(repository: Path = MODEL_REPOSITORY) -> list[str]:
+    """Class names; the index is the class id."""
+    return (repository / "nudenet_postprocess" / "labels.txt").read_text().split()
+
+
+def instances(config: ModelConfig) -> int:
+    """Instances of a model, over all its groups."""
+    return sum(max(1, group.count) for group in config.instance_group) or 1
+
+
+def _set_instances(config: ModelConfig, count: int) -> None:
+    """Give the last group what the others leave; the first has one at least."""
+    for group in list(config.instance_group[1:])[::-1]:
+        others = instances(config) - max(1, group.count)
+        if count > others:
+            group.count = count - others
+            return
+        config.instance_group.remove(group)
+    config.instance_group[0].count = count
+
+
+def effective_configs(repository: Path) -> dict[str, ModelConfig]:
+    """What `write_effective` wrote, by model name."""
+    return {path.parent.name: read_config(path) for path in sorted(repository.glob("*/config.pbtxt"))}
+
+
+def server_arguments(repository: Path) -> list[str]:
+    """Options that tritonserver needs for what the effective repository's configurations ask for."""
+    configs = effective_configs(repository).values()
+    found = []
+    if any(group.rate_limiter.priority for config in configs for group in config.instance_group):
+        found.append("--rate-limit=execution_count")  # else priorities of instances are not looked at
+    key = "FORCE_CPU_ONLY_INPUT_TENSORS"
+    if any(key in config.parameters and config.parameters[key].string_value == "no" for config in configs):
+        found.append(f"--cuda-memory-pool-byte-size=0:{GPU_POOL_BYTES}")
+    return found
+
+
+def write_effective(target: Path, config_name: str, tuning: Tuning, repository: Path = MODEL_REPOSITORY) -> None:
+    """Lay out a repository at `target` whose models are links and whose configs are this run's.
+
+    The committed repository stays untouched; Triton needs no ``--model-config-name``.
+
+    Raises:
+        ConfigError: `config_name` is in no model's ``configs``, or has no such parameter.
+    """
+    if config_name and config_name not in config_names(repository):
+        raise ConfigError(f"no configuration {config_name!r}; there are: {', '.join(config_names(repository))}")
+    for model in MODELS:
+        config = read_config(config_path(model, config_name, repository))
+        if model in tuning.instances:
+            _set_instances(config, tuning.instances[model])
+        if model in tuning.queue_delay_us:
+            config.dynamic_batching.max_queue_delay_microseconds = tuning.queue_delay_us[model]
+        for key, value in tuning.parameters.get(model, {}).items():
+            if key not in config.parameters:
+                raise ConfigError(f"{model} has no parameter {key!r}; it has: {', '.join(config.parameters)}")
+            config.parameters[key].string_value = value
+        _write(target, repository / model, config)
+
+
+def _write(target: Path, source: Path, config: ModelConfig) -> None:
+    """A model folder under `target`: `config`, and links to everything else in `source`."""
+    folder = target / config.name
+    folder.mkdir(parents=True)
+    for entry in source.iterdir():
+        if entry.name not in ("config.pbtxt", "configs"):
+            (folder / entry.name).symlink_to(entry, target_is_directory=entry.is_dir())
+    (folder / "config.pbtxt").write_text(text_format.MessageToString(config))
