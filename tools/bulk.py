@@ -129,8 +129,9 @@ def main(
     """Detect in all pictures of SOURCE and write one row for each to OUTPUT. Run it again to go on."""
     urls, parameters = tuple(url or ()), Parameters(confidence_threshold, priority=BULK_PRIORITY)
     try:
+        note = functools.partial(console.print, markup=False, soft_wrap=True)
         done = Parts(output).done()
-        tables = pending(sources.listing(source, column), done, part_size)
+        tables = pending(sources.listing(source, column, note), done, part_size)
         if tables and not urls and address is None:
             ensure_onnx()
     except (sources.SourceError, ServerError, OSError, pa.ArrowException) as error:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 import nudenet_client
 from nudenet_client import ClientError, Detections, Parameters
@@ -54,7 +56,7 @@ class Run:
     def fail(self, source: picture_files.Source, reason: str) -> None:
         """Tell the user that one picture failed."""
         self.failures += 1
-        errors.print(f"{source.name}: {reason}", style="red", markup=False)
+        errors.print(f"{source.shown}: {reason}", style="red", markup=False)
 
 
 class Report:
@@ -62,6 +64,8 @@ class Report:
 
     def __init__(self, as_json: bool) -> None:
         self._json = as_json
+        if as_json and isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")  # what JSON is, whatever the terminal's encoding
         self._table = Table(box=box.SIMPLE_HEAD)
         self._table.add_column("picture", overflow="fold")
         self._table.add_column("size", justify="right")
@@ -75,10 +79,10 @@ class Report:
             return
         if found.error is not None:
             return
-        picture, size = name, f"{found.width}x{found.height}"
+        picture, size = Text(name), f"{found.width}x{found.height}"
         for d in found:
             self._table.add_row(picture, size, d.label, f"{d.confidence:.3f}", ", ".join(f"{v:.0f}" for v in d.box))
-            picture = size = ""
+            picture, size = Text(), ""
         if not found:
             self._table.add_row(picture, size, "nothing found", "", "", style="dim")
 
@@ -151,8 +155,8 @@ def detect(
     shown = options.split_labels(classes, "--classes") if classes else None
     hidden = options.split_labels(censor_classes, "--censor-classes")
     try:
-        run = Run(picture_files.find(pictures))
-    except FileNotFoundError as error:
+        run = Run(picture_files.find(pictures, lambda text: errors.print(text, markup=False)))
+    except OSError as error:
         errors.print(str(error), style="red", markup=False)
         raise typer.Exit(1) from error
     asked = options.asked_labels(shown, hidden if censor else None)
@@ -181,7 +185,7 @@ def detect(
             for index, (source, found) in enumerate(zip(run.sources, answers, strict=True)):
                 data = run.sent(index)
                 visible = found if shown is None else found.only(shown)
-                report.add(source.name, visible)
+                report.add(source.shown, visible)
                 if found.error is not None:
                     run.fail(source, found.error)
                 elif drawings.wanted:

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 import threading
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 from rich.console import Console
@@ -96,9 +97,15 @@ def main(
     hidden = options.split_labels(censor_classes, "--censor-classes")
     asked = options.asked_labels(shown, hidden if censor else None)
     parameters = nudenet_client.Parameters(confidence_threshold, iou_threshold, max_detections, asked, priority)
+
+    def note(text: str) -> None:
+        errors.print(text, markup=False, soft_wrap=True)
+
     try:
         found = [
-            s for text in sources for s in source.find(text, fps, not every_frame, input_options(input_option or []))
+            one
+            for text in sources
+            for one in source.find(text, fps, not every_frame, input_options(input_option or []), note)
         ]
     except source.SourceError as error:
         errors.print(str(error), style="red", markup=False)
@@ -115,9 +122,14 @@ def main(
                 tls=nudenet_client.Tls(ca) if tls or ca else None,
             )
         )
-        file = None
+        file: TextIO | None = None
         if json_lines is not None:
-            file = sys.stdout if str(json_lines) == "-" else stack.enter_context(json_lines.open("w"))
+            if str(json_lines) == "-":
+                file = sys.stdout
+                if isinstance(file, io.TextIOWrapper):
+                    file.reconfigure(encoding="utf-8")  # what JSON is, whatever the terminal's encoding
+            else:
+                file = stack.enter_context(json_lines.open("w", encoding="utf-8"))
         lock = threading.Lock()
         streams = []
         for one, stem in zip(found, source.file_stems(found), strict=True):

@@ -50,19 +50,26 @@ def _lines(handler: socketserver.StreamRequestHandler) -> list[str]:
 
 
 @contextmanager
-def mjpeg_camera(picture: bytes, frames: int, fps: float) -> Iterator[str]:
-    """Serves the picture `frames` times a connection, then hangs up. Yields its http:// address."""
+def serving_http(content_type: str, part: bytes, parts: int, fps: float) -> Iterator[str]:
+    """Sends `part` so many times a connection, then hangs up. Yields its http:// address."""
 
     def serve(handler: socketserver.StreamRequestHandler) -> None:
         _lines(handler)
-        handler.wfile.write(b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace;boundary=frame\r\n\r\n")
-        for _ in range(frames):
-            part = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(picture)
-            handler.wfile.write(part + picture + b"\r\n")
+        handler.wfile.write(f"HTTP/1.0 200 OK\r\nContent-Type: {content_type}\r\n\r\n".encode())
+        for _ in range(parts):
+            handler.wfile.write(part)
             time.sleep(1 / fps)
 
     with _serving(serve) as port:
         yield f"http://127.0.0.1:{port}/camera"
+
+
+@contextmanager
+def mjpeg_camera(picture: bytes, frames: int, fps: float) -> Iterator[str]:
+    """A camera that shows `picture` `frames` times a connection."""
+    part = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(picture) + picture + b"\r\n"
+    with serving_http("multipart/x-mixed-replace;boundary=frame", part, frames, fps) as address:
+        yield address
 
 
 @contextmanager

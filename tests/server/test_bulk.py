@@ -141,3 +141,20 @@ def test_nothing_to_do_says_so_at_once(tmp_path: Path):
     said, _ = result.communicate(timeout=60)
     assert result.returncode == 2
     assert "is no folder" in said
+
+
+def test_odd_files_and_names_are_rows_like_others(own_server: Server, tmp_path: Path, astronaut: bytes):
+    folder = tmp_path / "holiday [2019]"
+    folder.mkdir()
+    (folder / "caf\udce9.jpg").write_bytes(astronaut)
+    (folder / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR and no more")
+    process = start(folder, tmp_path / "out", f"--url={own_server.grpc_url}", "--actors=1")
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    rows = {row["source"]: row for row in pyarrow.dataset.dataset(tmp_path / "out").to_table().to_pylist()}
+    assert len(rows) == 2
+    (latin,) = (row for name, row in rows.items() if name.endswith("caf%E9.jpg"))
+    assert [found["label"] for found in latin["detections"]] == ["FACE_FEMALE"]
+    assert rows[str(folder / "cut.png")]["error"]
+    again, _ = start(folder, tmp_path / "out", f"--url={own_server.grpc_url}").communicate(timeout=60)
+    assert "0 pictures to do, 2 done before" in again

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,8 +13,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import detect
+from data.vectors import table
 from nudenet_client import Client
 from nudenet_tools import ROOT
+from nudenet_tools.pictures import names
 
 ORIENTATION, CAMERA_MAKER = 0x0112, 0x010F
 
@@ -79,9 +82,10 @@ def test_bad_files_get_a_line_each_and_the_others_an_answer(run, folder, protoco
     ] * 2
     assert "not a JPEG" in answers[str(folder / "broken.jpg")]["error"]
     reasons = result.stderr.splitlines()
-    assert len(reasons) == 2
-    assert str(folder / "broken.jpg") in reasons[0]
-    assert "/no/such.jpg: cannot be read: No such file" in reasons[1]
+    assert len(reasons) == 3
+    assert reasons[0].endswith("1 file left out: 1 .txt")
+    assert str(folder / "broken.jpg") in reasons[1]
+    assert "/no/such.jpg: cannot be read: No such file" in reasons[2]
 
 
 @pytest.mark.parametrize("protocol", [[], ["--http"]], ids=["grpc", "http"])
@@ -90,6 +94,40 @@ def test_an_address_may_be_written_as_a_url(run, folder, server, protocol):
     result = run(folder / "a.jpg", "--json", *protocol, "--url", f"http://127.0.0.1:{port}/")
     assert result.exit_code == 0, result.stderr
     assert lines(result)[0]["width"] == 1280
+
+
+def test_any_name_and_any_picture(server, tmp_path, astronaut):
+    """As a program: its arguments, its output and its terminal are bytes."""
+    odd = {
+        "caf\udce9.jpg": astronaut,
+        "[red]x.jpg": astronaut,
+        "[/bold].jpg": astronaut,
+        "漢字.jpg": astronaut,
+        "anim.gif": None,
+        "mistyped.png": table.png(np.zeros((64, 96, 3), np.uint8), before=b"no TIFF at all"),
+        "notes.txt": b"text",
+    }
+    frames = [Image.new("L", (8, 8), shade) for shade in (0, 255)]
+    frames[0].save(tmp_path / "anim.gif", save_all=True, append_images=frames[1:])
+    for name, data in odd.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        if data is not None:
+            (tmp_path / name).write_bytes(data)
+    command = [sys.executable, ROOT / "tools" / "detect.py", tmp_path, "--url", server.grpc_url]
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1", "COLUMNS": "200"}
+    result = subprocess.run([*command, "--json"], capture_output=True, env=environment, check=False)
+    answers = {answer["image"]: answer for answer in map(json.loads, result.stdout.decode().splitlines())}
+    assert set(answers) == {names.as_text(str(tmp_path / name)) for name in odd} - {str(tmp_path / "notes.txt")}
+    assert "GIF of 2 frames: none was looked at" in answers[str(tmp_path / "anim.gif")]["error"]
+    assert sum("error" in answer for answer in answers.values()) == 1
+    assert b"1 file left out: 1 .txt" in result.stderr
+    assert result.returncode == 1
+    table_text = subprocess.run(
+        command, capture_output=True, env=environment | {"PYTHONIOENCODING": "utf-8"}, check=False
+    )
+    assert b"Traceback" not in table_text.stderr
+    assert b"[/bold].jpg" in table_text.stdout
+    assert b"caf%E9.jpg" in table_text.stdout
 
 
 def test_options_reach_the_server(run, folder):

@@ -112,4 +112,9 @@ class Detections(Sequence[Detection]):
 
     def to_json(self, image: str) -> str:
         """`to_dict` as one line of JSON; numbers are exactly the server's."""
-        return json.dumps(self.to_dict(image), ensure_ascii=False)
+        line = json.dumps(self.to_dict(image), ensure_ascii=False)
+        try:
+            line.encode()
+        except UnicodeEncodeError:  # a file name that is not UTF-8: as escapes it can be written, and read back
+            return json.dumps(self.to_dict(image))
+        return line

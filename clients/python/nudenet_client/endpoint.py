@@ -33,7 +33,7 @@ class Endpoint:
         if self.target.startswith("unix"):
             return True
         places = _GRPC_TARGET.sub("", self.target, count=1).rpartition("/")[2].split(",")
-        return all(_is_loopback(_host(place)) for place in places)
+        return all(is_loopback(_host(place)) for place in places)
 
 
 def parse(url: str) -> Endpoint:
@@ -85,7 +85,8 @@ def _host(place: str) -> str:
     return place[1:].partition("]")[0] if place.startswith("[") else place.rpartition(":")[0] or place
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's own."""
     if host.lower().rstrip(".") == "localhost":
         return True
     try:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
+import http.client
+import os
 import urllib.error
+import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow.parquet
 from pyarrow import fs
 
 import nudenet_client
-from nudenet_tools.pictures.files import SUFFIXES
+from nudenet_client import endpoint
+from nudenet_tools.pictures import folders, names
 
 LARGEST = 20_000_000  # bytes; the server refuses larger files, so no more is read
 HTTP_SECONDS = 30.0
@@ -22,57 +27,108 @@ class SourceError(ValueError):
     """A listing that does not exist or names nothing; the message says what is accepted."""
 
 
-def listing(source: str, column: str = "source") -> Iterator[str]:
-    """Names of pictures, as `read` takes them, in a stable order.
+def listing(source: str, column: str = "source", note: Callable[[str], None] = lambda text: None) -> Iterator[str]:
+    """Names of pictures, as `read` takes them, in a stable order; all of them are plain text, see `names.as_text`.
 
     Args:
         source: a folder or object store prefix (``s3://``, ``gs://``), searched below for picture files; a glob;
             a ``.parquet`` file with a column of names; a ``.txt`` file with a name a line.
         column: of the Parquet file.
+        note: called with a line about what a folder has besides pictures.
 
     Raises:
         SourceError: nothing there, or no such column.
+        OSError: a folder cannot be read.
     """
-    if source.endswith((".parquet", ".txt")):
-        store, path = filesystem(source)
-        try:
-            with store.open_input_file(path) as file:
-                names = _parquet_names(file, column, source) if source.endswith(".parquet") else _lines(file.read())
-        except FileNotFoundError:
-            raise SourceError(f"there is no listing {source}") from None
-        yield from names
-    elif glob.has_magic(source) and "://" not in source:
-        yield from sorted(name for name in glob.iglob(source, recursive=True) if Path(name).is_file())  # noqa: PTH207 (a pattern may be absolute)
+    source = names.as_path(source)
+    if source.endswith((".parquet", ".txt")) and ("://" in source or not Path(source).is_dir()):
+        found = _listed(source, column)
+    elif "://" in source:
+        found = _below_prefix(source)
+    elif Path(source).is_dir():  # also where its name looks like a glob
+        below = folders.search(Path(source).resolve())
+        if left_out := below.left_out(videos=True):
+            note(f"{names.as_text(source)}: {left_out}")
+        found = [str(path) for path in below.pictures]
+    elif Path(source).is_file():
+        found = [source]
+    elif glob.has_magic(source):
+        found = sorted(name for name in glob.iglob(source, recursive=True) if Path(name).is_file())  # noqa: PTH207 (a pattern may be absolute)
     else:
-        yield from _below(source)
+        raise SourceError(f"{names.as_text(source)} is no folder, no .parquet and no .txt listing; a glob needs quotes")
+    if not found:
+        raise SourceError(f"{names.as_text(source)}: no pictures there")
+    yield from map(names.as_text, found)
+
+
+def _listed(source: str, column: str) -> list[str]:
+    store, path = filesystem(source)
+    try:
+        with store.open_input_file(path) as file:
+            return _parquet_names(file, column, source) if source.endswith(".parquet") else _lines(file.read())
+    except FileNotFoundError:
+        raise SourceError(f"there is no listing {source}") from None
 
 
 def _parquet_names(file: pyarrow.NativeFile, column: str, source: str) -> list[str]:
     try:
-        return pyarrow.parquet.read_table(file, columns=[column])[column].to_pylist()
+        values = pyarrow.parquet.read_table(file, columns=[column])[column]
     except (KeyError, pyarrow.ArrowInvalid) as error:
         raise SourceError(f"{source} has no column {column!r}; name it with --column") from error
+    if not (pyarrow.types.is_string(values.type) or pyarrow.types.is_large_string(values.type)):
+        raise SourceError(f"{source}: column {column!r} must hold names as text, it holds {values.type}")
+    return [name for name in values.to_pylist() if name]
 
 
 def _lines(data: bytes) -> list[str]:
-    return [line for line in data.decode().splitlines() if line.strip()]
+    """The lines of a listing: UTF-8, UTF-16 with its mark, or file names as the disk has them."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        data = data.decode("utf-16", "replace").encode()
+    lines = [line.removesuffix(b"\r") for line in data.removeprefix(codecs.BOM_UTF8).split(b"\n")]
+    return [_line(line) for line in lines if line.strip()]
+
+
+def _line(line: bytes) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        name = os.fsdecode(line)
+    latin = line.decode("cp1252", "replace")  # written on Windows, say; the files were copied properly
+    return latin if not os.path.exists(name) and os.path.exists(latin) else name  # noqa: PTH110 (any text)
 
 
 def filesystem(name: str) -> tuple[fs.FileSystem, str]:
-    """The file system of a path or address, and the path in it."""
-    if "://" in name:
+    """The file system of a path or address, and the path in it.
+
+    Raises:
+        SourceError: a name that Arrow cannot take.
+    """
+    if "://" in name and not name.startswith("file://"):
         return fs.FileSystem.from_uri(name)
-    return fs.LocalFileSystem(), str(Path(name).resolve())
+    path = str(Path(names.as_path(name)).resolve())
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise SourceError(
+            f"{names.as_text(path)}: listings and output need a name in UTF-8; link to it by one"
+        ) from None
+    return fs.LocalFileSystem(), path
 
 
-def _below(source: str) -> Iterator[str]:
+def _below_prefix(source: str) -> list[str]:
     store, path = filesystem(source)
     if store.get_file_info(path).type != fs.FileType.Directory:
-        raise SourceError(f"{source} is no folder, no .parquet and no .txt listing; a glob needs quotes")
-    scheme = source.split("://", 1)[0] + "://" if "://" in source else ""
-    files = store.get_file_info(fs.FileSelector(path, recursive=True))
-    names = sorted(f.path for f in files if f.type == fs.FileType.File and Path(f.path).suffix.lower() in SUFFIXES)
-    yield from (f"{scheme}{name}" for name in names)
+        raise SourceError(f"{source} is no folder, no .parquet and no .txt listing")
+    scheme = source.split("://", 1)[0] + "://"
+    files = (f.path for f in store.get_file_info(fs.FileSelector(path, recursive=True)) if f.type == fs.FileType.File)
+    return [f"{scheme}{name}" for name in sorted(files) if Path(name).suffix.lower() in folders.PICTURE_SUFFIXES]
+
+
+def _opener(address: str) -> urllib.request.OpenerDirector:
+    """With the environment's proxies, but none before this machine's own servers."""
+    host = urllib.parse.urlsplit(address).hostname or ""
+    proxies: dict[str, str] | None = {} if endpoint.is_loopback(host) else None
+    return urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
 
 
 def read(name: str) -> bytes:
@@ -86,15 +142,18 @@ def read(name: str) -> bytes:
     """
     try:
         if name.startswith(("http://", "https://")):
-            with urllib.request.urlopen(name, timeout=HTTP_SECONDS) as response:
+            with _opener(name).open(name, timeout=HTTP_SECONDS) as response:
                 data = response.read(LARGEST + 1)
-        else:
+        elif "://" in name and not name.startswith("file://"):
             store, path = filesystem(name)
             with store.open_input_stream(path) as file:
                 data = file.read(LARGEST + 1)
+        else:
+            with Path(names.as_path(name)).open("rb") as file:
+                data = file.read(LARGEST + 1)
     except urllib.error.HTTPError as error:
         raise nudenet_client.PictureError(f"cannot be read: HTTP status {error.code}") from error
-    except (OSError, ValueError, pyarrow.ArrowException) as error:
+    except (OSError, ValueError, http.client.HTTPException, pyarrow.ArrowException) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise nudenet_client.PictureError(f"cannot be read: {reason}") from error
     return nudenet_client.file_to_jpeg(data)

@@ -6,7 +6,7 @@ import io
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 import nudenet_client
+from nudenet_tools.pictures import folders, names
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 STDIN = "-"
 JPEG_QUALITY = 95
 
@@ -26,10 +26,15 @@ class OutputError(ValueError):
 
 @dataclass(frozen=True)
 class Source:
-    """One picture to look at: `name` as shown to people, `relative` where its outputs lie below an output folder."""
+    """One picture to look at: its path or ``-``, and `relative`, where its outputs lie below an output folder."""
 
     name: str
     relative: Path
+
+    @property
+    def shown(self) -> str:
+        """`name` as text, see `names.as_text`."""
+        return names.as_text(self.name)
 
     def read(self) -> bytes:
         """The JPEG file to send; other picture formats are encoded.
@@ -40,11 +45,15 @@ class Source:
         return sys.stdin.buffer.read() if self.name == STDIN else nudenet_client.to_jpeg(self.name)
 
 
-def find(arguments: Sequence[str]) -> list[Source]:
+def find(arguments: Sequence[str], note: Callable[[str], None] = lambda text: None) -> list[Source]:
     """The pictures that the arguments name: files as they are, folders searched below, ``-`` for standard input.
+
+    Args:
+        note: called with a line about each folder that has other files, too.
 
     Raises:
         FileNotFoundError: a folder without pictures; a missing file fails when it is read, as any other file.
+        OSError: a folder cannot be read.
     """
     sources: list[Source] = []
     taken: set[Path] = set()
@@ -53,10 +62,14 @@ def find(arguments: Sequence[str]) -> list[Source]:
         if argument == STDIN:
             found = [(STDIN, Path("stdin"))]
         elif path.is_dir():
-            files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-            if not files:
-                raise FileNotFoundError(f"{path}: no pictures there ({' '.join(sorted(SUFFIXES))})")
-            found = [(str(p), p.relative_to(path)) for p in files]
+            below = folders.search(path)
+            left_out = below.left_out(videos=True)
+            if not below.pictures:
+                reason = left_out or "it is empty"
+                raise FileNotFoundError(f"{names.as_text(argument)}: no pictures there; {reason}")
+            if left_out:
+                note(f"{names.as_text(argument)}: {left_out}")
+            found = [(str(p), p.relative_to(path)) for p in below.pictures]
         else:
             found = [(argument, Path(path.name))]
         for name, relative in found:
@@ -89,7 +102,7 @@ class Writer:
         """
         target = self._folder / source.relative
         if os.path.realpath(target) in self._originals:
-            raise OutputError(f"{target} is an original and stays as it is; choose another folder")
+            raise OutputError(f"{names.as_text(str(target))} is an original and stays as it is; choose another folder")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             # Beside the target, then renamed: a half-written file is never seen, a link is replaced, not followed.
@@ -104,13 +117,16 @@ class Writer:
                     part.unlink()
                     raise
         except OSError as error:
-            raise OutputError(f"{target} cannot be written: {error.strerror or error}") from error
+            raise OutputError(f"{names.as_text(str(target))} cannot be written: {error.strerror or error}") from error
         return target
 
 
 def _colour_profile(data: bytes) -> bytes | None:
-    with Image.open(io.BytesIO(data)) as picture:
-        return picture.info.get("icc_profile") if picture.mode == "RGB" else None  # the pixels written are RGB
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            return picture.info.get("icc_profile") if picture.mode == "RGB" else None  # the pixels written are RGB
+    except Exception:  # Pillow raises many kinds on hostile headers
+        return None
 
 
 def _umask() -> int:

@@ -145,7 +145,7 @@ class Events:
 
     def __init__(self, path: Path, shown: Collection[str] | None, gap: float = 1.0) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("w")
+        self._file = path.open("w", encoding="utf-8")
         self._shown, self._gap = shown, gap
         self._open: dict[str, _Event] = {}
         self._closed: list[_Event] = []

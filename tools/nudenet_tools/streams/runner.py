@@ -12,6 +12,7 @@ import numpy as np
 
 from nudenet_client import Client, ClientError, Detections, Parameters
 
+from . import addresses
 from .source import Frame, Source, SourceError
 
 _WINDOW = 5.0  # seconds over which current rates are taken
@@ -107,7 +108,7 @@ class Stream:
         self._next = 0
         names = [("reader", self._read)] + [("sender", self._send)] * in_flight
         self._threads = [
-            threading.Thread(target=self._guard, args=(work,), name=f"{name} {source.name}", daemon=True)
+            threading.Thread(target=self._guard, args=(work,), name=f"{name} {source.label}", daemon=True)
             for name, work in names
         ]
 
@@ -131,7 +132,8 @@ class Stream:
             work()
         except Exception as error:
             with self._changed:
-                self.error = self.error or (str(error) if isinstance(error, (SourceError, OSError)) else repr(error))
+                text = str(error) if isinstance(error, (SourceError, OSError)) else repr(error)
+                self.error = self.error or addresses.hide(text, self.source.name)
                 self._drop_slot()
                 self._end()
 

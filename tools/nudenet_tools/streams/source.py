@@ -1,28 +1,26 @@
-"""Frames out of video files, picture folders, cameras and network streams, at the pace they were recorded in."""
+"""The streams that a command line names: videos, folders of pictures, cameras and network streams."""
 
 from __future__ import annotations
 
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import av
-import av.container
-import numpy as np
-import simplejpeg
 
-from nudenet_client import to_jpeg
-from nudenet_tools.pictures import files as picture_files
+from nudenet_client import PictureError, to_jpeg
+from nudenet_tools.pictures import folders, names
+from nudenet_tools.streams import addresses
+from nudenet_tools.streams.video import TIMEOUT, Content, Picture, Video
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".ts", ".m4v", ".mpg", ".mpeg", ".mjpeg", ".mjpg"})
-TIMEOUT = 5.0  # seconds without data until a network stream counts as lost
-# Demuxers of sources that set the pace themselves; what else comes is played at its own frame rate.
-_LIVE_FORMATS = frozenset({"rtsp", "mpjpeg", "v4l2", "video4linux2,v4l2", "sdp"})
+__all__ = ["TIMEOUT", "Frame", "Source", "SourceError", "file_stems", "find"]
+
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0  # seconds before a lost live source is opened again
+_LONGEST_STEM = 100  # characters; file systems end at 255 bytes
+_ANIMATIONS = frozenset({".gif"})  # pictures that move: FFmpeg plays them
 
 
 class SourceError(ValueError):
@@ -31,7 +29,7 @@ class SourceError(ValueError):
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame, not yet encoded where the source is not MJPEG: most dropped frames never are.
+    """One frame, not yet encoded where the source is not MJPEG.
 
     Attributes:
         number: from 0, dropped ones counted.
@@ -42,21 +40,19 @@ class Frame:
     number: int
     time: float
     due: float
-    content: bytes | Path | av.VideoFrame = field(repr=False)
+    content: Content | Path = field(repr=False)
 
     def jpeg(self, quality: int) -> bytes:
         """The frame as a JPEG file.
 
         Raises:
-            PictureError: a picture file that cannot be read.
+            PictureError: a picture file that cannot be read, or a part of a video that cannot be decoded.
         """
-        if isinstance(self.content, bytes):
-            return self.content
-        if isinstance(self.content, Path):
-            return to_jpeg(self.content)
-        pixels = self.content.to_ndarray(format="rgb24")
-        turns = round(self.content.rotation / 90) % 4  # phones store turned pictures and say so
-        return simplejpeg.encode_jpeg(np.ascontiguousarray(np.rot90(pixels, turns)), quality, "RGB", "420")
+        if isinstance(self.content, PictureError):
+            raise self.content
+        if isinstance(self.content, Picture):
+            return self.content.jpeg(quality)
+        return to_jpeg(self.content)
 
 
 @dataclass
@@ -75,7 +71,7 @@ class Source:
         reconnects: how often a live source was lost and opened again.
     """
 
-    name: str
+    name: str = field(repr=False)  # may hold a password
     files: tuple[Path, ...] = ()
     fps: float = 25.0
     paced: bool = True
@@ -85,8 +81,8 @@ class Source:
 
     @property
     def label(self) -> str:
-        """`name` without the user and password of an address: for people, logs and files."""
-        return _without_credentials(self.name)
+        """`name` as text, an address without user and password: for people, logs and files."""
+        return addresses.label(self.name) if addresses.is_address(self.name) else names.as_text(self.name)
 
     def frames(self, stop: threading.Event) -> Iterator[Frame]:
         """All frames, each when it is due; ends with the source or soon after `stop`.
@@ -116,86 +112,80 @@ class Source:
         for number, path in enumerate(self.files):
             yield number / self.fps, path
 
-    def _video(self, stop: threading.Event) -> Iterator[tuple[float | None, bytes | av.VideoFrame]]:
+    def _video(self, stop: threading.Event) -> Iterator[tuple[float | None, Content]]:
         """(seconds since the first frame, content); no seconds for a live source, which is opened again when lost."""
-        pause, live = _FIRST_PAUSE, False
+        pause, live, empty = _FIRST_PAUSE, False, True
         while not stop.is_set():
             try:
-                with self._open() as container:
-                    live = live or container.format.name in _LIVE_FORMATS
-                    for seconds, content in self._read(container):
+                with Video(self.name, self.input_options, self.fps) as video:
+                    live = live or video.live
+                    for seconds, content in video.frames():
+                        empty = False
+                        self.passthrough = video.passthrough
                         pause = _FIRST_PAUSE
                         yield None if live else seconds, content
                         if stop.is_set():
                             return
-            except (av.FFmpegError, OSError, IndexError) as error:
+                    if not live and empty:
+                        raise SourceError(f"{self.label}: no frames in it")
+            except (av.FFmpegError, OSError, LookupError) as error:
                 if not live:
-                    reason = getattr(error, "strerror", None) or "no video in it"
-                    raise SourceError(f"{self.label}: {reason}") from error
+                    reason = getattr(error, "strerror", None) or addresses.hide(str(error), self.name)
+                    raise SourceError(f"{self.label}: {reason}") from None  # FFmpeg's own error repeats the address
             if not live or stop.wait(pause):
                 return
             pause = min(pause * 2, _LONGEST_PAUSE)
             self.reconnects += 1
 
-    def _open(self) -> av.container.InputContainer:
-        if self.name.startswith("/dev/video"):
-            try:  # most webcams offer MJPEG, at higher rates than raw pictures
-                return av.open(self.name, format="v4l2", options={"input_format": "mjpeg", **self.input_options})
-            except av.FFmpegError:
-                return av.open(self.name, format="v4l2", options=dict(self.input_options))
-        defaults = {"rtsp_transport": "tcp"} if self.name.startswith("rtsp") else {}
-        return av.open(self.name, timeout=(TIMEOUT, TIMEOUT), options=defaults | dict(self.input_options))
 
-    def _read(self, container: av.container.InputContainer) -> Iterator[tuple[float, bytes | av.VideoFrame]]:
-        stream = container.streams.video[0]
-        self.passthrough = stream.codec_context.name == "mjpeg"
-        rate = float(stream.average_rate or stream.guessed_rate or self.fps)
-        first: float | None = None
-        if not self.passthrough:
-            stream.thread_type = "AUTO"
-        items: Any = container.demux(stream) if self.passthrough else container.decode(stream)
-        for number, item in enumerate(items):
-            if isinstance(item, av.Packet) and not item.size:  # the flush at the end
-                continue
-            seconds = number / rate if item.pts is None or item.time_base is None else float(item.pts * item.time_base)
-            first = seconds if first is None else first
-            yield max(0.0, seconds - first), bytes(item) if isinstance(item, av.Packet) else item
-
-
-def find(text: str, fps: float, paced: bool, input_options: Mapping[str, str]) -> list[Source]:
+def find(
+    text: str,
+    fps: float,
+    paced: bool,
+    input_options: Mapping[str, str],
+    note: Callable[[str], None] = lambda text: None,
+) -> list[Source]:
     """The streams that one command line argument names: a folder's videos each, its pictures as one.
+
+    Args:
+        note: called with a line about what a folder has besides.
 
     Raises:
         SourceError: nothing usable there.
     """
     path = Path(text)
-    if "://" in text or text.startswith("/dev/"):
+    if addresses.is_address(text) or text.startswith("/dev/"):
         return [Source(text, paced=paced, input_options=input_options)]
     if path.is_file():
+        if path.suffix.lower() in folders.PICTURE_SUFFIXES - _ANIMATIONS:
+            return [Source(text, (path,), fps, paced)]
         return [Source(text, paced=paced, input_options=input_options)]
+    shown = names.as_text(text)
     if not path.is_dir():
-        raise SourceError(f"{text}: there is no such file or folder")
-    files = sorted(p for p in path.rglob("*") if p.is_file())
-    sources = [Source(str(p), paced=paced) for p in files if p.suffix.lower() in VIDEO_SUFFIXES]
-    pictures = tuple(p for p in files if p.suffix.lower() in picture_files.SUFFIXES)
+        raise SourceError(f"{shown}: there is no such file or folder")
+    try:
+        found = folders.search(path)
+    except OSError as error:
+        raise SourceError(f"{shown}: {error}") from error
+    videos = found.videos + [picture for picture in found.pictures if picture.suffix.lower() in _ANIMATIONS]
+    pictures = tuple(picture for picture in found.pictures if picture.suffix.lower() not in _ANIMATIONS)
+    sources = [Source(str(video), paced=paced) for video in sorted(videos)]
     if pictures:
         sources.append(Source(text, pictures, fps, paced))
     if not sources:
-        raise SourceError(f"{text}: no videos and no pictures there")
+        raise SourceError(f"{shown}: no videos and no pictures there; {found.left_out() or 'it is empty'}")
+    if left_out := found.left_out():
+        note(f"{shown}: {left_out}")
     return sources
 
 
-def _without_credentials(name: str) -> str:
-    return re.sub(r"^(\w+://)[^/]*@", r"\1", name)
-
-
 def file_stems(sources: list[Source]) -> list[str]:
-    """A file name without suffix for each source, all different, without the credentials and query of addresses."""
+    """A file name without suffix for each source, all different, without the credentials of addresses."""
     stems: list[str] = []
     for source in sources:
-        is_address = "://" in source.name
-        text = source.label.split("://")[1].split("?")[0] if is_address else Path(source.name).stem
-        wanted = re.sub(r"[^\w.-]+", "_", text).strip("_") or "stream"
+        address = addresses.is_address(source.name)
+        text = source.label.split("://")[1] if address else Path(source.name).stem
+        wanted = re.sub(r"[^\w.-]+", "_", text)[:_LONGEST_STEM].strip("_") or "stream"
         stem, number = wanted, 1
         while stem in stems:
             number += 1

@@ -13,10 +13,9 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from nudenet_tools.pictures import drawing
-from nudenet_tools.pictures.files import SUFFIXES
+from nudenet_tools.pictures.folders import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 from nudenet_tools.server import repository
 from nudenet_tools.server.status import StatusError, read_status
-from nudenet_tools.streams.source import VIDEO_SUFFIXES
 from nudenet_tools.ui import views
 from nudenet_tools.ui.views import Settings, View, Viewer
 
@@ -117,7 +116,7 @@ def _files(viewer: Viewer, controls: list[Any]) -> None:
     with gr.Row(equal_height=True):
         file = gr.File(
             label="Picture or clip",
-            file_types=sorted(SUFFIXES | VIDEO_SUFFIXES),
+            file_types=sorted(PICTURE_SUFFIXES | VIDEO_SUFFIXES),
             height=150,
             scale=3,
             elem_id="file",

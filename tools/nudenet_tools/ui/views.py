@@ -19,11 +19,12 @@ import nudenet_client
 from nudenet_client import Client, ClientError, Parameters, PictureError
 from nudenet_client.pictures import upright_pixels
 from nudenet_tools.pictures import drawing
+from nudenet_tools.pictures.folders import VIDEO_SUFFIXES
 from nudenet_tools.server.status import StatusError
 from nudenet_tools.server.step_times import StepTimes
 from nudenet_tools.streams import outputs
 from nudenet_tools.streams.runner import Served, Stream
-from nudenet_tools.streams.source import VIDEO_SUFFIXES, Source
+from nudenet_tools.streams.source import Source
 
 LONGEST_CLIP = 60.0  # seconds of a clip that are looked at
 CLIP_IN_FLIGHT = 4  # frames; fills batches without long queues
