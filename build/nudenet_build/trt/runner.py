@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nudenet_build.trt.cuda_device import Stopwatch
-from nudenet_steps.cuda.execution import Execution
+from nudenet_steps.cuda.execution import Execution, Loader
 
 WARM_UP_RUNS = 20
 
@@ -64,6 +64,6 @@ def open_engine(trt: Any, cuda: Any, plan: bytes, max_batch: int, size: tuple[in
         ExecutionError: the plan does not load here, or is not a plan of nudenet_trt.
         CudaError: out of memory.
     """
-    execution = Execution(trt, cuda, plan, max_batch, [size])
+    execution = Execution(Loader(trt), cuda, plan, max_batch, [size])
     with contextlib.closing(execution):
         yield EngineRunner(execution, cuda)

@@ -136,7 +136,7 @@ MISTAKES = {
     "host memory": ("batch.input_address), (OUTPUT", "batch._host_input.ctypes.data + 1), (OUTPUT"),
     "the runtime goes before its engine": (
         "        self._input, self.dtype =",
-        "        self._runtime = None\n        self._input, self.dtype =",
+        "        loader.runtime = None\n        self._input, self.dtype =",
     ),
     "too small a buffer": ("shape = (max_batch, 3, height, width)", "shape = (1, 3, height, width)"),
 }
@@ -154,9 +154,8 @@ def test_the_stand_in_notices_mistakes(world, folder, gpu, mistake):
         from nudenet_steps.cuda import runtime
 
         with pytest.raises((AssertionError, ValueError)):
-            module.Execution(
-                sys.modules["tensorrt_rtx"], runtime.load(), b"an engine", LARGEST, [SIZE], folder / "kernels"
-            ).warm_up(LARGEST)
+            loader = module.Loader(sys.modules["tensorrt_rtx"])
+            module.Execution(loader, runtime.load(), b"an engine", LARGEST, [SIZE], folder / "kernels").warm_up(LARGEST)
     finally:
         del sys.modules[module.__name__]
 

@@ -54,12 +54,44 @@ def make_logger(trt: Any, hear: Callable[[Level, str], None]) -> Any:
     return Logger()
 
 
+class Loader:
+    """Loads engines. One for a process: TensorRT takes no second logger while the first is in use."""
+
+    def __init__(self, trt: Any) -> None:
+        """Args: the module ``tensorrt`` or ``tensorrt_rtx``."""
+        self.trt = trt
+        self._errors: deque[str] = deque(maxlen=3)
+        self._logger = make_logger(trt, self._hear)  # must outlive the runtime
+        self.runtime = trt.Runtime(self._logger)
+
+    def _hear(self, level: Level, text: str) -> None:
+        if level is Level.ERROR:
+            self._errors.append(text)
+
+    def last_errors(self) -> str:
+        """What TensorRT said last, an indented line each."""
+        return "\n".join(f"  {error}" for error in self._errors) or "  (TensorRT gave no reason)"
+
+    def load(self, plan: bytes) -> Any:
+        """The ``ICudaEngine`` of a serialised engine, on the current GPU.
+
+        Raises:
+            ExecutionError: it does not load here.
+        """
+        engine = self.runtime.deserialize_cuda_engine(plan)
+        if engine is None:
+            raise ExecutionError(
+                f"TensorRT {self.trt.__version__} cannot load the engine on this GPU:\n{self.last_errors()}"
+            )
+        return engine
+
+
 class Execution:
     """An engine with one execution context and one stream, and memory for every input size that is served."""
 
     def __init__(
         self,
-        trt: Any,
+        loader: Loader,
         cuda: Any,
         plan: bytes,
         max_batch: int,
@@ -69,7 +101,7 @@ class Execution:
         """Load `plan` on the current GPU.
 
         Args:
-            trt: the module ``tensorrt`` or ``tensorrt_rtx``.
+            loader: of this process; it must outlive the execution.
             cuda: see `nudenet_steps.cuda.runtime.load`.
             plan: a serialised engine with one input and the output ``output``.
             max_batch: largest batch that will be run.
@@ -80,21 +112,13 @@ class Execution:
             ExecutionError: the engine does not load here, or is not one of nudenet_trt.
             CudaError: out of memory.
         """
-        self._trt, self._cuda, self._kernel_cache = trt, cuda, kernel_cache
-        self._errors: deque[str] = deque(maxlen=3)
-        # Each must outlive what is made from it.
-        self._logger = make_logger(trt, self._hear)
-        self._runtime = trt.Runtime(self._logger)
-        self._engine = self._runtime.deserialize_cuda_engine(plan)
-        if self._engine is None:
-            raise ExecutionError(
-                f"TensorRT {trt.__version__} cannot load the engine on this GPU:\n{self.last_errors()}"
-            )
+        self._loader, self._trt, self._cuda, self._kernel_cache = loader, loader.trt, cuda, kernel_cache
+        self._engine = loader.load(plan)
         self._input, self.dtype = self._check_tensors()
-        is_rtx = hasattr(trt, "CudaGraphStrategy")
+        is_rtx = hasattr(self._trt, "CudaGraphStrategy")
         self._context = self._rtx_context() if is_rtx else self._engine.create_execution_context()
         if self._context is None:
-            raise ExecutionError(f"the engine has no room to run; free the GPU (nvidia-smi):\n{self.last_errors()}")
+            raise self._error("the engine has no room to run; free the GPU (nvidia-smi)")
         self._shape: tuple[int, ...] = ()
         with ExitStack() as stack:
             self.stream = cuda.cudaStreamCreateWithFlags(cuda.cudaStreamNonBlocking)
@@ -107,16 +131,10 @@ class Execution:
                 batch = Batch(cuda, page_lock, self.stream, shape, output_shape, self.dtype)
                 stack.callback(batch.close)
                 self.batches[height, width] = batch
-            self._shape = ()
             self._memory = stack.pop_all()
 
-    def _hear(self, level: Level, text: str) -> None:
-        if level is Level.ERROR:
-            self._errors.append(text)
-
-    def last_errors(self) -> str:
-        """What TensorRT said last, an indented line each."""
-        return "\n".join(f"  {error}" for error in self._errors) or "  (TensorRT gave no reason)"
+    def _error(self, what: str) -> ExecutionError:
+        return ExecutionError(f"{what}:\n{self._loader.last_errors()}")
 
     def _check_tensors(self) -> tuple[str, Any]:
         """Name and type of the input."""
@@ -147,13 +165,13 @@ class Execution:
         if self._known and not self._cache.deserialize(self._known):
             self._known = b""  # of another GPU, driver or version: compile again
         if not config.set_runtime_cache(self._cache):
-            raise ExecutionError(f"TensorRT for RTX refuses its own kernel cache:\n{self.last_errors()}")
+            raise self._error("TensorRT for RTX refuses its own kernel cache")
         return self._engine.create_execution_context(config)
 
     def _set_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Tell the context the input's shape; returns the output's."""
         if not self._context.set_input_shape(self._input, shape):
-            raise ExecutionError(f"the engine refuses input {list(shape)}; build it again:\n{self.last_errors()}")
+            raise self._error(f"the engine refuses input {list(shape)}; build it again")
         missing = self._context.infer_shapes()
         if missing:
             raise ExecutionError(f"the engine wants shapes for {missing} too; build it from this project's ONNX graph")
@@ -172,14 +190,14 @@ class Execution:
         batch = self.batches[shape[2], shape[3]]
         for name, address in ((self._input, batch.input_address), (OUTPUT, batch.output_address)):
             if not self._context.set_tensor_address(name, address):
-                raise ExecutionError(f"the engine refuses a buffer for {name}; build it again:\n{self.last_errors()}")
+                raise self._error(f"the engine refuses a buffer for {name}; build it again")
         self._shape = shape
 
     def replay(self, count: int, size: tuple[int, int]) -> None:
         """Start a run of `count` pictures of `size` (height, width) on what lies in their input."""
         self._prepare((count, 3, *size))
         if not self._context.execute_async_v3(int(self.stream)):
-            raise ExecutionError(f"the engine did not run; build it again on this GPU:\n{self.last_errors()}")
+            raise self._error("the engine did not run; build it again on this GPU")
 
     def infer(self, parts: Sequence[np.ndarray | GpuTensor]) -> np.ndarray:
         """Run the parts as one batch.

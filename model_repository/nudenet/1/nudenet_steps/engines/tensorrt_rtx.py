@@ -17,7 +17,7 @@ import numpy as np
 
 from nudenet_steps.cuda import runtime
 from nudenet_steps.cuda.dlpack import GpuTensor
-from nudenet_steps.cuda.execution import Execution, ExecutionError
+from nudenet_steps.cuda.execution import Execution, ExecutionError, Loader
 from nudenet_steps.engines import EngineError
 
 FILE = "model.rtx.engine"
@@ -58,11 +58,12 @@ class TensorRtRtxEngine:
         trt = load_library()
         cuda = runtime.load()
         plan = path.read_bytes()
-        check_validity(trt, cuda, path, plan)
+        loader = Loader(trt)
+        check_validity(loader, cuda, path, plan)
         cache = folder / f"{FILE}.kernels"
         try:
             size = (passport["input_shape"][1], passport["input_shape"][2])
-            self._execution = Execution(trt, cuda, plan, max_batch, [size], cache)
+            self._execution = Execution(loader, cuda, plan, max_batch, [size], cache)
             self.name = f"TensorRT for RTX {trt.__version__}"
             try:
                 self._execution.warm_up(max_batch)
@@ -121,7 +122,7 @@ def load_library() -> Any:
     raise EngineError(f"TensorRT for RTX is not installed here ({reason}): pip install -r requirements/rtx.txt")
 
 
-def check_validity(trt: Any, cuda: Any, path: Path, plan: bytes) -> None:
+def check_validity(loader: Loader, cuda: Any, path: Path, plan: bytes) -> None:
     """Ask the library whether `plan` can run on this GPU.
 
     Raises:
@@ -134,8 +135,8 @@ def check_validity(trt: Any, cuda: Any, path: Path, plan: bytes) -> None:
         str(cuda.cudaDeviceGetAttribute(attribute, device))
         for attribute in (attributes.cudaDevAttrComputeCapabilityMajor, attributes.cudaDevAttrComputeCapabilityMinor)
     )
-    logger = trt.Logger(trt.Logger.ERROR)
-    validity, bits = trt.Runtime(logger).get_engine_validity(plan)
+    trt = loader.trt
+    validity, bits = loader.runtime.get_engine_validity(plan)
     if validity != trt.EngineValidity.INVALID:
         return
     reasons = trt.EngineInvalidityDiagnostics
