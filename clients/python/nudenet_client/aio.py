@@ -87,7 +87,7 @@ class AsyncClient:
             await asyncio.gather(*pending, return_exceptions=True)
 
     async def _batch(self, pictures: Sequence[Picture], parameters: Parameters, on_error: OnError) -> list[Detections]:
-        files, answers = await asyncio.to_thread(encode, pictures)
+        files, answers = await asyncio.to_thread(encode, pictures, parameters)
         if files:
             try:
                 found = await self._request(list(files.values()), parameters)
@@ -96,7 +96,7 @@ class AsyncClient:
             except ClientError as error:
                 if on_error == "fail":
                     raise
-                found = [Detections.failed(str(error))] * len(files)
+                found = [parameters.failed(str(error))] * len(files)
             answers |= dict(zip(files, found))
         return [answers[i] for i in range(len(pictures))]
 
@@ -107,7 +107,7 @@ class AsyncClient:
                 result = await self._client.infer(
                     **grpc_call(self._model, files, parameters, attempts.left, self._api_key)
                 )
-                return request.detections(result, files)
+                return request.detections(result, files, parameters)
             except InferenceServerException as error:
                 failure = from_triton(error, self._url)
                 pause = attempts.pause() if isinstance(failure, ServerUnavailable) else None

@@ -118,7 +118,7 @@ class Client:
             pool.shutdown(cancel_futures=True)
 
     def _batch(self, pictures: Sequence[Picture], parameters: Parameters, on_error: OnError) -> list[Detections]:
-        files, answers = encode(pictures)
+        files, answers = encode(pictures, parameters)
         if files:
             try:
                 found = self._request(list(files.values()), parameters)
@@ -127,7 +127,7 @@ class Client:
             except ClientError as error:
                 if on_error == "fail":
                     raise
-                found = [Detections.failed(str(error))] * len(files)
+                found = [parameters.failed(str(error))] * len(files)
             answers |= dict(zip(files, found))
         return [answers[i] for i in range(len(pictures))]
 
@@ -143,7 +143,7 @@ class Client:
             time.sleep(pause)
 
 
-def encode(pictures: Sequence[Picture]) -> tuple[dict[int, bytes], dict[int, Detections]]:
+def encode(pictures: Sequence[Picture], parameters: Parameters) -> tuple[dict[int, bytes], dict[int, Detections]]:
     """JPEG files of the readable pictures, and failures of the others, by place in the batch."""
     files: dict[int, bytes] = {}
     failed: dict[int, Detections] = {}
@@ -151,7 +151,7 @@ def encode(pictures: Sequence[Picture]) -> tuple[dict[int, bytes], dict[int, Det
         try:
             files[i] = to_jpeg(picture)
         except PictureError as error:
-            failed[i] = Detections.failed(error.reason)
+            failed[i] = parameters.failed(error.reason)
     return files, failed
 
 

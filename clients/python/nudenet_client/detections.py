@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -34,6 +34,10 @@ class Detections(Sequence[Detection]):
         labels: class names, K of them.
         width, height: of the upright picture in pixels; 0 where it is unreadable.
         error: why the picture was refused; None where it was not.
+        verdict: with `Parameters.policy`: ``allow``, ``review``, ``block``, or ``error`` for a picture that was refused
+            or could not be judged; else empty.
+        reasons: with it, the server's: ``policy``, its ``version``, ``policy_sha256``, ``network_sha256`` and
+            ``findings``, a list with ``class``, ``verdict``, ``confidence``, ``threshold``, ``area`` and ``box``.
     """
 
     boxes: np.ndarray
@@ -43,6 +47,8 @@ class Detections(Sequence[Detection]):
     width: int
     height: int
     error: str | None = None
+    verdict: str = ""
+    reasons: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_rows(cls, rows: np.ndarray, labels: Sequence[str], size: tuple[int, int]) -> Detections:
@@ -50,10 +56,10 @@ class Detections(Sequence[Detection]):
         return cls(rows[:, :4], rows[:, 5], rows[:, 4].astype(np.int64), tuple(labels), *size)
 
     @classmethod
-    def failed(cls, reason: str, size: tuple[int, int] = (0, 0)) -> Detections:
+    def failed(cls, reason: str, size: tuple[int, int] = (0, 0), verdict: str = "") -> Detections:
         """For a picture that was refused."""
         empty = np.zeros((0, 6), np.float32)
-        return cls(empty[:, :4], empty[:, 5], np.zeros(0, np.int64), (), *size, error=reason or "no reason given")
+        return cls(empty[:, :4], empty[:, 5], np.zeros(0, np.int64), (), *size, reason or "no reason given", verdict)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -74,7 +80,7 @@ class Detections(Sequence[Detection]):
         return (self[i] for i in range(len(self)))
 
     def only(self, labels: Collection[str]) -> Detections:
-        """Those whose label is in `labels`."""
+        """Those whose label is in `labels`. The verdict stays: it is about the picture."""
         kept = [i for i, label in enumerate(self.labels) if label in labels]
         return Detections(
             self.boxes[kept],
@@ -84,6 +90,8 @@ class Detections(Sequence[Detection]):
             self.width,
             self.height,
             self.error,
+            self.verdict,
+            self.reasons,
         )
 
     def to_supervision(self) -> supervision.Detections:
@@ -98,9 +106,13 @@ class Detections(Sequence[Detection]):
         )
 
     def to_dict(self, image: str) -> dict[str, Any]:
-        """For JSON; `image` names the picture. A refused one has `error` in place of size and detections."""
+        """For JSON; `image` names the picture. A refused one has `error` in place of size and detections.
+
+        With a policy `verdict` and `reasons` follow.
+        """
+        judged = {"verdict": self.verdict, "reasons": dict(self.reasons)} if self.verdict else {}
         if self.error is not None:
-            return {"image": image, "error": self.error}
+            return {"image": image, "error": self.error} | judged
         return {
             "image": image,
             "width": self.width,
@@ -108,7 +120,7 @@ class Detections(Sequence[Detection]):
             "detections": [
                 {"label": d.label, "class_id": d.class_id, "confidence": d.confidence, "box": list(d.box)} for d in self
             ],
-        }
+        } | judged
 
     def to_json(self, image: str) -> str:
         """`to_dict` as one line of JSON; numbers are exactly the server's."""

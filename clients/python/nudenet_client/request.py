@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from .pictures import upright_size
 MODEL = "nudenet"
 MAX_BATCH = 8
 OUTPUTS = ("detections", "num_detections", "labels", "error")
+POLICY_OUTPUTS = ("verdict", "reasons")
 OnError = Literal["fail", "report"]
 
 _FIRST_PAUSE = 0.1
@@ -32,6 +34,8 @@ class Parameters:
         iou_threshold: overlap in [0,1] above which the weaker box is dropped; 0.45.
         max_detections: per picture, best first; 100.
         classes: label names to keep, as a list or comma-separated; all.
+        policy: judge each picture by this policy of the server, see `Detections.verdict`; ``default`` for the one that
+            the server's file names. None: no verdict.
         priority: 1 is the most urgent level; 0 is the server's default. Counts only where the server has levels.
     """
 
@@ -40,6 +44,11 @@ class Parameters:
     max_detections: int | None = None
     classes: str | Iterable[str] | None = None
     priority: int = 0
+    policy: str | None = None
+
+    def failed(self, reason: str, size: tuple[int, int] = (0, 0)) -> Detections:
+        """The answer for a picture that was refused; where a verdict was asked for, it is ``error``."""
+        return Detections.failed(reason, size, verdict="" if self.policy is None else "error")
 
     def to_triton(self) -> dict[str, str | int | float]:
         """The request parameters as they travel."""
@@ -53,29 +62,37 @@ class Parameters:
                 values[name] = str(value)
         if self.classes is not None:
             values["classes"] = self.classes if isinstance(self.classes, str) else ",".join(self.classes)
+        if self.policy is not None:
+            values["policy"] = self.policy
         return values
 
 
-def tensors(module: ModuleType, files: Sequence[bytes]) -> tuple[list[Any], list[Any]]:
+def tensors(module: ModuleType, files: Sequence[bytes], parameters: Parameters) -> tuple[list[Any], list[Any]]:
     """Inputs and requested outputs of one request in the types of `module`: tritonclient.grpc or tritonclient.http."""
     array = np.empty((len(files), 1), np.object_)
     array[:, 0] = files
     image = module.InferInput("image", list(array.shape), "BYTES")
     image.set_data_from_numpy(array)
-    return [image], [module.InferRequestedOutput(name) for name in OUTPUTS]
+    wanted = OUTPUTS if parameters.policy is None else (*OUTPUTS, *POLICY_OUTPUTS)
+    return [image], [module.InferRequestedOutput(name) for name in wanted]
 
 
-def detections(result: Any, files: Sequence[bytes]) -> list[Detections]:
+def detections(result: Any, files: Sequence[bytes], parameters: Parameters) -> list[Detections]:
     """The answer of one request, a picture each; refused ones have their `error` set."""
     rows, labels = result.as_numpy("detections"), result.as_numpy("labels")
     counts, errors = result.as_numpy("num_detections"), result.as_numpy("error")
+    judged = parameters.policy is not None
+    verdicts, reasons = (result.as_numpy(name) if judged else None for name in POLICY_OUTPUTS)
     answers = []
     for i, data in enumerate(files):
         count, size = int(counts[i, 0]), upright_size(data)
         if count < 0:
-            answers.append(Detections.failed(errors[i, 0].decode(), size))
+            answer = parameters.failed(errors[i, 0].decode(), size)
         else:
-            answers.append(Detections.from_rows(rows[i, :count], [name.decode() for name in labels[i, :count]], size))
+            answer = Detections.from_rows(rows[i, :count], [name.decode() for name in labels[i, :count]], size)
+        if verdicts is not None and reasons is not None:
+            answer = replace(answer, verdict=verdicts[i, 0].decode(), reasons=json.loads(reasons[i, 0] or b"{}"))
+        answers.append(answer)
     return answers
 
 

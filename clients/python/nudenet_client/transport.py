@@ -95,7 +95,7 @@ def grpc_call(
     model: str, files: Sequence[bytes], parameters: Parameters, seconds: float, api_key: str | None = None
 ) -> dict[str, Any]:
     """Keyword arguments of tritonclient's ``infer``, blocking and asyncio."""
-    inputs, outputs = request.tensors(triton_grpc, files)
+    inputs, outputs = request.tensors(triton_grpc, files, parameters)
     return {
         "model_name": model,
         "inputs": inputs,
@@ -123,7 +123,7 @@ class GrpcTransport:
             result = self._client.infer(**grpc_call(self._model, files, parameters, seconds, self._api_key))
         except InferenceServerException as error:
             raise from_triton(error, self._url) from error
-        return request.detections(result, files)
+        return request.detections(result, files, parameters)
 
     def close(self) -> None:
         self._client.close()
@@ -157,7 +157,7 @@ class HttpTransport:
         self._local = threading.local()
 
     def infer(self, files: Sequence[bytes], parameters: Parameters, seconds: float) -> list[Detections]:
-        inputs, outputs = request.tensors(self._triton, files)
+        inputs, outputs = request.tensors(self._triton, files, parameters)
         body, json_length = self._triton.InferenceServerClient.generate_request_body(
             inputs,
             outputs,
@@ -183,7 +183,7 @@ class HttpTransport:
         result = self._triton.InferenceServerClient.parse_response_body(
             answer, header_length=int(response.headers["Inference-Header-Content-Length"])
         )
-        return request.detections(result, files)
+        return request.detections(result, files, parameters)
 
     def _connection(self, seconds: float) -> http.client.HTTPConnection:
         connection = getattr(self._local, "connection", None)

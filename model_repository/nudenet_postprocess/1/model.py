@@ -18,7 +18,7 @@ if not (STEPS / "nudenet_steps").is_dir():
     )
 sys.path.append(str(STEPS))
 
-from nudenet_steps.postprocess import nms
+from nudenet_steps.postprocess import nms, policy, policy_file
 from nudenet_steps.serving.backpressure import Backpressure
 from nudenet_steps.serving.heartbeat import Heartbeat
 from nudenet_steps.serving.metrics import Counters
@@ -33,10 +33,14 @@ class TritonPythonModel:
     def initialize(self, args):
         cv2.setNumThreads(1)
         config = json.loads(args["model_config"])
+        folder = Path(args["model_repository"])
         filename = pb_utils.get_output_config_by_name(config, "labels")["label_filename"]
-        self.labels = (Path(args["model_repository"]) / filename).read_text().split()
+        self.labels = (folder / filename).read_text().split()
         self.names = np.array([label.encode() for label in self.labels], np.object_)
         self.defaults = nms.Settings()
+        policies = policy_file.load(folder / policy_file.FILE, self.labels)
+        network = policy_file.network_sha256(folder.parent / "nudenet_trt" / "1")
+        self.judge = policy.Judge(policies, self.labels, network)
         self.counters = Counters(pb_utils, METRICS)
         self.backpressure = Backpressure(pb_utils)
         self.heartbeat = Heartbeat(args["model_instance_name"])
@@ -66,8 +70,10 @@ class TritonPythonModel:
         return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in outputs.items()])
 
     def _process(self, request):
-        parameters = request.parameters()
-        settings = nms.parse_settings(json.loads(parameters), self.labels) if parameters else self.defaults
+        text = request.parameters()
+        parameters = json.loads(text) if text else {}
+        settings = nms.parse_settings(parameters, self.labels) if parameters else self.defaults
+        policy_name = self.judge.choose(parameters.get("policy"))
         candidates = pb_utils.get_input_tensor_by_name(request, "candidates").as_numpy()
         geometry = pb_utils.get_input_tensor_by_name(request, "geometry").as_numpy()
         failed = geometry[:, 2] == 0  # no source width
@@ -87,6 +93,8 @@ class TritonPythonModel:
             filled = np.arange(detections.shape[1]) < counts
             labels = self.names[detections[..., 4].astype(np.int64)]
             outputs["labels"] = np.where(filled, labels, b"").astype(np.object_)
+        if "verdict" in wanted or "reasons" in wanted:
+            outputs |= policy.tensors(self.judge, policy_name, candidates, geometry)
         return outputs
 
 

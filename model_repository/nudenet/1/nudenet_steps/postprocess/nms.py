@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 MAX_DETECTIONS = 1000
+ELSEWHERE = ("on_error", "policy")  # request parameters that other modules and steps read
 
 
 class ParameterError(ValueError):
@@ -39,14 +40,14 @@ def _number(name: str, value: object, low: float, high: float) -> float:
 
 
 def parse_settings(
-    parameters: Mapping[str, object], labels: Sequence[str], elsewhere: Sequence[str] = ("on_error",)
+    parameters: Mapping[str, object], labels: Sequence[str], elsewhere: Sequence[str] = ELSEWHERE
 ) -> Settings:
     """Validate request parameters.
 
     Args:
         parameters: the request's parameters; numbers may come as text.
         labels: all class names; the index is the class id.
-        elsewhere: names that another step of the ensemble reads.
+        elsewhere: names that are read elsewhere.
 
     Raises:
         ParameterError: unknown name, wrong type or out of range.
