@@ -143,7 +143,7 @@ def check_configuration(plan: Path, config: repository.ModelConfig) -> None:
 
 
 def check_repository(models: Path, config_name: str = "", device: int = 0) -> None:
-    """Refuse the plan of a model repository, if its configuration serves one, where this machine cannot load it.
+    """Refuse plan or RTX engine of a model repository, if its configuration serves one, where it would not load.
 
     Args:
         models: the model repository.
@@ -155,6 +155,9 @@ def check_repository(models: Path, config_name: str = "", device: int = 0) -> No
         repository.ConfigError: the configuration cannot be read.
     """
     config = repository.read_config(repository.config_path("nudenet_trt", config_name, models))
+    if config.backend == "python" and config.parameters["engine"].string_value == "rtx":
+        check_here(models / "nudenet_trt" / "1" / "model.rtx.engine", config, device=device)
+        return
     if config.platform != "tensorrt_plan":
         return
     plan = models / "nudenet_trt" / "1" / (config.default_model_filename or "model.plan")

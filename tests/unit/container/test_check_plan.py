@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -246,3 +247,21 @@ def test_command_line_names_the_kind_of_engine(engine: Path) -> None:
     fits = run(engine, "--tensorrt-version", "1.7.1.116", "--compute-capability", "8.9")
     assert (fits.returncode, fits.stderr) == (0, "")
     assert "fits TensorRT for RTX 1.7.1.116, compute capability 8.9" in fits.stdout
+
+
+def test_the_rtx_configuration_is_checked_with_its_engine(engine: Path, tmp_path: Path, monkeypatch) -> None:
+    configs = tmp_path / "models" / "nudenet_trt" / "configs"
+    configs.mkdir(parents=True)
+    shutil.copy(repository.MODEL_REPOSITORY / "nudenet_trt" / "configs" / "rtx.pbtxt", configs)
+    monkeypatch.setattr(check_plan, "rtx_library_version", lambda: "1.7.1.116")
+    monkeypatch.setattr(check_plan, "gpu_capability", lambda device: "9.0")
+    with pytest.raises(PlanError, match="there is no engine at"):
+        check_plan.check_repository(tmp_path / "models", "rtx")
+    version = configs.parent / "1"
+    version.mkdir()
+    for path in (engine, plan_passport.path_for(engine)):
+        shutil.copy(path, version)
+    with pytest.raises(PlanError, match=r"this GPU, capability 9\.0, is not served by TensorRT for RTX"):
+        check_plan.check_repository(tmp_path / "models", "rtx")
+    monkeypatch.setattr(check_plan, "gpu_capability", lambda device: "8.9")
+    check_plan.check_repository(tmp_path / "models", "rtx")

@@ -60,9 +60,11 @@ def prepare(config_name: str = "") -> str:
     """
     try:
         name = config_name or choose_config(find_installation(), PLAN, ENGINE)
+        if name == "rtx":
+            check_plan.check_here(ENGINE, None)
     except check_plan.PlanError as error:
         raise ServerError(str(error)) from error
-    if name:
+    if name not in ("", "rtx"):  # those serve what was built
         ensure_onnx()
     return name
 
