@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.client_packages import install_python_client
+from helpers.client_packages import install_node_client, install_python_client
 from nudenet_tools.server import system_packages
 from nudenet_tools.server.prepare import ensure_onnx
 from nudenet_tools.server.process import Options, Ports, Server
@@ -86,6 +86,14 @@ def server(onnx_path: Path) -> Iterator[Server]:
 def clean_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of an environment that has the Python client and nothing else of this repository."""
     return install_python_client(tmp_path_factory.mktemp("clean"))
+
+
+@pytest.fixture(scope="session")
+def node_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Node.js project that has the packed client and nothing else of this repository."""
+    folder = tmp_path_factory.mktemp("node")
+    install_node_client(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

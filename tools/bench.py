@@ -2,11 +2,12 @@
 """Measure this machine: the real server under load, its in-process ceiling, and what else one might run.
 
 python tools/bench.py run --only ensemble,open
-python tools/bench.py readme bench/results/MACHINE.json
+python tools/bench.py tables bench/results/MACHINE.json
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -88,12 +89,14 @@ def run(
 
 
 @app.command()
-def readme(
+def tables(
     report: Annotated[Path, typer.Argument(help="JSON of a whole run.")],
     gpu: Annotated[Path, typer.Option(help="JSON of tools/bench.py gpu; left out where it is missing.")] = (
         bench_report.GPU_RESULT
     ),
-    file: Annotated[Path, typer.Option(help="Markdown file with bench and sizing markers.")] = (ROOT / "README.md"),
+    file: Annotated[Path, typer.Option(help="Markdown file with bench and sizing markers.")] = (
+        ROOT / "docs" / "benchmark.md"
+    ),
 ) -> None:
     """Rewrite what stands between <!-- bench:begin --> and <!-- bench:end -->, and the same for sizing."""
     try:
@@ -123,10 +126,7 @@ def readme(
 def _chart(report: Path, file: Path) -> str:
     """The chart's path as `file` must name it; empty where there is none."""
     chart = report.with_suffix(".svg").resolve()
-    if not chart.is_file():
-        return ""
-    folder = file.resolve().parent
-    return str(chart.relative_to(folder) if chart.is_relative_to(folder) else chart)
+    return os.path.relpath(chart, file.resolve().parent) if chart.is_file() else ""
 
 
 if __name__ == "__main__":

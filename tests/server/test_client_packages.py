@@ -8,10 +8,8 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-import pytest
-
 from conftest import DATA
-from helpers.client_packages import NODE_CLIENT, ROOT, copy_python_client, install_node_client, run
+from helpers.client_packages import NODE_CLIENT, ROOT, copy_python_client, run
 
 PICTURE = DATA / "astronaut_720p.jpg"
 
@@ -57,13 +55,6 @@ def test_the_python_readme_runs_in_a_clean_environment(server, clean_python, tmp
     )
     assert shown.startswith("2.")
     assert str(ROOT) not in shown
-
-
-@pytest.fixture(scope="module")
-def node_project(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("node")
-    install_node_client(folder)
-    return folder
 
 
 def test_the_packed_node_client_runs_as_its_readme_says(server, node_project):

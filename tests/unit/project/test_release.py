@@ -36,7 +36,13 @@ def test_every_direct_dependency_has_its_licence_stated():
     assert not missing
 
 
-@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "docs/ARCHITECTURE.md", "docs/LICENCES.md"])
+PAGES = [
+    *("README.md", "CONTRIBUTING.md", "SECURITY.md", "clients/python/README.md", "clients/node/README.md"),
+    *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+]
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_documents_name_files_and_commands_that_exist(name: str):
     text = (ROOT / name).read_text()
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -46,3 +52,16 @@ def test_documents_name_files_and_commands_that_exist(name: str):
         assert ((ROOT / name).parent / link).exists(), link
     for path in re.findall(r"`((?:build|tools|deploy|tests|docs)/[\w./-]*)`", text):
         assert (ROOT / path).exists(), path
+
+
+def test_every_page_is_reached_from_the_readme():
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")}
+    reached, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        reached.add(page)
+        for link in re.findall(r"\]\(([^)#:]+\.md)", page.read_text()):
+            target = (page.parent / link).resolve()
+            if target.is_file() and target not in reached and target not in waiting:
+                waiting.append(target)
+    assert pages - {page.name for page in reached} == set()

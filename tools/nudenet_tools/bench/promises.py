@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+NOT_STRICT = "overlooks damage: not for strangers' uploads"
 FRAME_INTERVALS_MS = 67.0  # two, of 30 pictures a second
 
 
@@ -153,12 +154,13 @@ def _of_open_loop(load: dict) -> list[Verdict]:
 
 
 def gpu_setting(ensemble: dict) -> str:
-    """What one ensemble of a report of gpu_bench.py ran with."""
-    return f"decoder {ensemble['decoder']}" + (" with CUDA MPS" if ensemble.get("mps") else "")
+    """What one ensemble of a report of ``bench.py gpu`` ran with, and whether SECURITY.md forbids it for strangers."""
+    setting = f"decoder {ensemble['decoder']}" + (" with CUDA MPS" if ensemble.get("mps") else "")
+    return setting + (f" ({NOT_STRICT})" if ensemble["decoder"] == "nvjpeg" else "")
 
 
 def best_gpu(report: dict) -> tuple[dict, dict]:
-    """(ensemble, load) with the highest throughput of a report of gpu_bench.py."""
+    """(ensemble, load) with the highest throughput of a report of ``bench.py gpu``."""
     pairs = [(ensemble, load) for ensemble in report["ensemble"] for load in ensemble["loads"]]
     return max(pairs, key=lambda pair: pair[1]["throughput"])
 

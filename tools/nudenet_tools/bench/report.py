@@ -1,4 +1,4 @@
-"""A report as tables, for the terminal and for Markdown, as a JSON file, and inside README.md."""
+"""A report as tables, for the terminal and for Markdown, as a JSON file, and inside docs/benchmark.md."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Table:
         return table
 
     def markdown(self) -> str:
-        """For README.md."""
+        """For docs/benchmark.md."""
         lines = [self.columns, ["---"] + ["---:"] * (len(self.columns) - 1), *self.rows]
         return f"**{self.title}**\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -89,7 +89,7 @@ def read(path: Path) -> dict:
 
 
 def require_whole(report: dict) -> None:
-    """README.md and the sizing need every part.
+    """docs/benchmark.md and the sizing need every part.
 
     Raises:
         ReportError: names what is missing.
@@ -245,7 +245,7 @@ def _memory_table(loads: Sequence[dict]) -> Table:
 
 
 def gpu_ensemble_table(ensemble: dict) -> Table:
-    """One ensemble of a report of gpu_bench.py."""
+    """One ensemble of a report of ``bench.py gpu``."""
     single = [(f"{load['level']:g}", load) for load in ensemble["loads"]]
     batched = [(f"{load['level']:g} of 8 pictures", load) for load in ensemble.get("batched_loads", [])]
     rows = [
@@ -262,7 +262,7 @@ def gpu_ensemble_table(ensemble: dict) -> Table:
 
 
 def gpu_tables(report: dict) -> list[Table]:
-    """The tables of a report of gpu_bench.py."""
+    """The tables of a report of ``bench.py gpu``."""
     ensembles = [gpu_ensemble_table(ensemble) for ensemble in report["ensemble"]]
     return [verdict_table(verdicts.of_gpu(report), "Promises for one H100"), *ensembles]
 
@@ -281,8 +281,9 @@ def capacities(report: dict, gpu_report: dict | None) -> list[sizing.Machine]:
     found = [sizing.Machine(f"{machine['cores']} CPU cores", round(best))]
     if gpu_report:
         gpu = gpu_report["machine"]["gpu"].split(",")[0].removeprefix("NVIDIA ")
-        throughput = verdicts.best_gpu(gpu_report)[1]["throughput"]
-        found.append(sizing.Machine(f"{gpu} with {gpu_report['machine']['cores']} cores", round(throughput)))
+        ensemble, load = verdicts.best_gpu(gpu_report)
+        name = f"{gpu} with {gpu_report['machine']['cores']} cores, {verdicts.gpu_setting(ensemble)}"
+        found.append(sizing.Machine(name, round(load["throughput"])))
     return found
 
 
@@ -291,7 +292,9 @@ def sizing_text(report: dict, gpu_report: dict | None) -> str:
     found = capacities(report, gpu_report)
     cores = report["machine"]["cores"]
     sentence = f"Measured: {number(found[0].capacity / cores)} pictures/s a CPU core"
-    sentence += f", {number(found[1].capacity)} pictures/s a GPU" if len(found) > 1 else ""
+    if gpu_report:
+        setting = verdicts.gpu_setting(verdicts.best_gpu(gpu_report)[0])
+        sentence += f", {number(found[1].capacity)} pictures/s a GPU, {setting}"
     table = sizing.table(found, list(STREAMS), 30, sizing.HEADROOM)
     note = (
         f"Servers for streams of 30 pictures/s, planned at {sizing.HEADROOM:.0%} of the capacity, one spare included."

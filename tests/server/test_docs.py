@@ -1,4 +1,4 @@
-"""Every command and every piece of code that the README shows for a running server is run here."""
+"""Every command and every piece of code that the documentation shows for a running server is run here."""
 
 import json
 import re
@@ -9,30 +9,35 @@ import pytest
 
 from nudenet_tools import ROOT
 
-DOCUMENT = ROOT / "README.md"
-SECTIONS = ("Send one picture", "A folder", "A stream", "From Python", "From Node.js", "From curl", "Ask the server")
+# Pages that show how to talk to a running server. A block marked `console` starts, builds or installs something: other
+# tests do that.
+PAGES = ("README.md", "docs/clients.md", "docs/streams.md", "docs/status.md")
+
+
+def sections(page):
+    """Title and text of each section of second order."""
+    parts = re.split(r"^## ", (ROOT / page).read_text(), flags=re.MULTILINE)[0 if page != "README.md" else 1 :]
+    return [part.split("\n", 1) for part in parts]
 
 
 def blocks(language):
-    """Code blocks of one language under the sections about clients, each with its section."""
-    found = []
-    for section in SECTIONS:
-        text = DOCUMENT.read_text().split(f"### {section}\n", 1)[1]
-        text = re.split(r"^##", text, maxsplit=1, flags=re.MULTILINE)[0]
-        found += [
-            pytest.param(code, id=f"{section} {i}", marks=[pytest.mark.needs("curl")] if "curl " in code else [])
-            for i, code in enumerate(re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL))
-        ]
-    return found
+    """Code blocks of one language, each named by page and section."""
+    return [
+        pytest.param(code, id=f"{page} {title} {i}", marks=[pytest.mark.needs("curl")] if "curl " in code else [])
+        for page in PAGES
+        for title, text in sections(page)
+        for i, code in enumerate(re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL))
+    ]
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory):
-    """An empty folder with the repository's own entries linked in, so that what is written stays out of it."""
+def house(tmp_path_factory, node_project):
+    """A folder that links to the repository's entries and to the packed Node.js client; what is written stays in it."""
     folder = tmp_path_factory.mktemp("house")
     for name in ("tools", "tests", "clients", "model_repository"):
         (folder / name).symlink_to(ROOT / name)
     (folder / ".venv").symlink_to(sys.prefix)
+    (folder / "node_modules").symlink_to(node_project / "node_modules")
     (folder / "out").mkdir()
     return folder
 
@@ -52,8 +57,9 @@ def run(server, house):
             command = [*command[:-1], text]
         else:
             (house / command[-1]).write_text(text)
-        environment = {"GRPC_PORT": str(server.ports.grpc), "HTTP_PORT": str(server.ports.http), "PYTHONPATH": "tools"}
-        command = ["env", *(f"{name}={value}" for name, value in environment.items()), *command]
+        environment = {"GRPC_PORT": str(server.ports.grpc), "HTTP_PORT": str(server.ports.http)}
+        environment |= {"METRICS_PORT": str(server.ports.metrics)}
+        command = ["env", "-u", "PYTHONPATH", *(f"{name}={value}" for name, value in environment.items()), *command]
         result = subprocess.run(command, cwd=house, capture_output=True, text=True, timeout=120, check=False)
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout + result.stderr
@@ -67,8 +73,8 @@ def test_shell(run, code):
 
 
 @pytest.mark.parametrize("code", blocks("python"))
-def test_python(run, code):
-    output = run([sys.executable, "example.py"], code)
+def test_python(run, code, clean_python):
+    output = run([str(clean_python), "example.py"], code)
     assert "FACE_FEMALE" in output
     assert "the server:" not in output
 
@@ -81,7 +87,7 @@ def test_javascript(run, code):
 @pytest.mark.needs("curl")
 def test_the_shown_answers_are_the_real_ones(run):
     """The JSON in the documentation is what the server answers, but for the last bits of other CPUs."""
-    (shown,) = [json.loads(block.values[0]) for block in blocks("json") if block.id == "A folder 0"]
+    (shown,) = [json.loads(block.values[0]) for block in blocks("json") if block.id == "docs/clients.md A folder 0"]
     (real,) = [
         json.loads(line)
         for line in run(
@@ -91,7 +97,7 @@ def test_the_shown_answers_are_the_real_ones(run):
     assert [found.keys() for found in real["detections"]] == [found.keys() for found in shown["detections"]]
     for key in ("box", "confidence"):
         assert real["detections"][0][key] == pytest.approx(shown["detections"][0][key], rel=0.02)
-    curl = next(block.values[0] for block in blocks("sh") if block.id == "From curl 0")
+    curl = next(block.values[0] for block in blocks("sh") if block.id == "docs/clients.md curl 0")
     answer = {output["name"]: output["data"] for output in json.loads(run(["bash", "-c", curl]))["outputs"]}
     assert answer["num_detections"] == [1]
     assert answer["labels"] == ["FACE_FEMALE"]
@@ -100,6 +106,6 @@ def test_the_shown_answers_are_the_real_ones(run):
 
 
 def test_the_documentation_is_found_at_all():
-    assert len(blocks("sh")) >= 8
-    assert len(blocks("python")) >= 2
-    assert len(blocks("js")) >= 1
+    assert len(blocks("sh")) >= 12
+    assert len(blocks("python")) >= 3
+    assert len(blocks("js")) >= 2
