@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test serve accuracy perf bench tune ui chaos audit lint format clean image plan serve-docker sbom tensorrt-api
+.PHONY: help setup demo test serve status accuracy perf bench tune ui chaos audit lint format clean image plan serve-docker sbom tensorrt-api
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ serve: setup  ## run the server until Ctrl-C (HTTP_PORT, GRPC_PORT, METRICS_PORT
 accuracy: setup  ## what each precision costs in detections (ARGS="--images FOLDER": on your own pictures)
 	@test -f model_repository/nudenet_trt/1/model.onnx || $(PY) build/export_onnx.py
 	$(PY) build/accuracy.py $(ARGS)
+
+status: setup  ## what a running server is doing, on one screen (ARGS="--watch", "--canary", "--json")
+	$(PY) tools/status.py $(ARGS)
 
 perf: setup  ## measure with perf_analyzer (ARGS go to it: --url, --concurrency-range ...)
 	$(PY) tools/perf.py $(ARGS)
