@@ -53,16 +53,3 @@ def test_documents_name_files_and_commands_that_exist(name: str):
     present = re.sub(r"From the layout before .*?\n\n(\|.*\n)+", "", text)  # a table of what has moved
     for path in re.findall(r"`((?:build|tools|deploy|tests|docs|model_repository|clients)/[\w./-]*)`", present):
         assert (ROOT / path).exists(), path
-
-
-def test_every_page_is_reached_from_the_readme():
-    pages = {path.name for path in (ROOT / "docs").glob("*.md")}
-    reached, waiting = set(), [ROOT / "README.md"]
-    while waiting:
-        page = waiting.pop()
-        reached.add(page)
-        for link in re.findall(r"\]\(([^)#:]+\.md)", page.read_text()):
-            target = (page.parent / link).resolve()
-            if target.is_file() and target not in reached and target not in waiting:
-                waiting.append(target)
-    assert pages - {page.name for page in reached} == set()
