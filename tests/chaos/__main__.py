@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from chaos import faults, fuzz, overload
+from chaos import compose, faults, fuzz, overload
 from chaos.soak import soak
 from helpers import hostile
 from nudenet_client import Client, PictureError
@@ -95,6 +95,7 @@ def main(
     pictures: int = 5_000,
     overload_seconds: float = 20,
     soak_minutes: int = 10,
+    container_rounds: int = 10,
 ) -> None:
     """Run everything; about 25 minutes by default."""
     ensure_onnx()
@@ -112,6 +113,7 @@ def main(
         add("fuzzing", mutants(server, mutant_count, seed))
     add("fuzzing", coverage_guided(atheris_seconds, seed))
     add("faults", kills())
+    add("containers", compose.rows(container_rounds))
     add("delivery", delivery(pictures))
     server_cores, generator_cores = overload.split_cores()
     with overload.on(server_cores), Server(Options(ports=Ports.free())) as server, overload.on(generator_cores):

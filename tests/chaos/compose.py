@@ -1,0 +1,178 @@
+"""The compose service under kills, hangs and oversized requests: how soon it answers again, and what is left over."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tritonclient.grpc as grpcclient
+import typer
+from tritonclient.utils import InferenceServerException
+
+from chaos.faults import FAULTS
+from chaos.fuzz import ASTRONAUT
+from container import limits
+from helpers import containers
+from helpers.containers import Container, Service, wait_until
+from helpers.tls_files import Authority
+from nudenet_client import Client, Tls
+
+PICTURE = ASTRONAUT.read_bytes()
+Row = tuple[str, str]
+
+
+def ask(service: Service, tls: Tls) -> bool:
+    """Whether the proxy's client gets the right answer now."""
+    with Client(service.address, tls=tls, api_key=containers.API_KEY, retries=0, deadline=5) as client:
+        return client.detect(PICTURE).labels == ("FACE_FEMALE",)
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[tuple[Service, Tls]]:
+    """The service, answering; images are built where they are missing."""
+    for image in containers.base_images():
+        containers.provide(image)
+    containers.build("Dockerfile.cpu", containers.CPU)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        authority = Authority(Path(folder), "authority")
+        tls = Tls(root_certificates=authority.certificate)
+        with Service(Path(folder), *authority.issue("proxy"), port) as service:
+            wait_until(functools.partial(ask, service, tls))
+            yield service, tls
+
+
+def recovery(service: Service, tls: Tls, triton: Container, what: str, number: int) -> float:
+    """Seconds from a signal to five good answers in a row."""
+    before = triton.restarts()
+    begin = time.monotonic()
+    triton.kill(what, number)
+    wait_until(lambda: triton.restarts() > before)
+    good = 0
+    while good < 5:
+        try:
+            good = good + 1 if ask(service, tls) else 0
+        except Exception:
+            good = 0
+            time.sleep(0.1)
+        if time.monotonic() - begin > 120:
+            raise TimeoutError(f"no answer 120 s after {what} got signal {number}")
+    return time.monotonic() - begin
+
+
+def kills(service: Service, tls: Tls, rounds: int) -> list[Row]:
+    """Each kind of fault `rounds` times."""
+    triton = service.container("triton-cpu")
+    seconds: dict[str, list[float]] = defaultdict(list)
+    for _ in range(rounds):
+        for what, number in FAULTS:
+            seconds[f"{what}, {number.name}"].append(recovery(service, tls, triton, what, number))
+    rows = [
+        (name, f"{len(s)} times, answers again after {min(s):.1f} to {max(s):.1f} s") for name, s in seconds.items()
+    ]
+    return [*rows, ("left in /dev/shm", ", ".join(left_over(triton)) or "nothing")]
+
+
+def left_over(triton: Container) -> list[str]:
+    """Files in /dev/shm that are not the present server's."""
+    server = triton.process_id("tritonserver")
+    (prefix,) = re.findall(r"shm-region-prefix-name=(\S+)", triton.processes()[server])
+    started = triton.python(f"from container.shared_memory import start_time; print(start_time({server}))")
+    steps = re.compile(rf"nudenet_\w+?_{server}_{started}_")
+    return sorted(name for name in triton.shared_memory() if not name.startswith(prefix) and not steps.match(name))
+
+
+class QuietClient:
+    """Sends a picture every 50 ms from a thread; `longest` is its longest answer since the last reading."""
+
+    def __init__(self, service: Service, tls: Tls) -> None:
+        self._client = Client(service.address, tls=tls, api_key=containers.API_KEY, retries=0, deadline=60)
+        self._stopped, self._longest, self.failed = threading.Event(), 0.0, 0
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(0.05):
+            begin = time.monotonic()
+            try:
+                self._client.detect(PICTURE)
+            except Exception:
+                self.failed += 1
+            self._longest = max(self._longest, time.monotonic() - begin)
+
+    def longest(self) -> float:
+        seconds, self._longest = self._longest, 0.0
+        return seconds
+
+    def close(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+        self._client.close()
+
+
+def oversized(service: Service, tls: Tls) -> list[Row]:
+    """What the proxy must refuse, beside a quiet client."""
+    triton, quiet, rows = service.container("triton-cpu"), QuietClient(service, tls), []
+    picture, large = (grpcclient.InferInput("image", [1, 1], "BYTES") for _ in range(2))
+    picture.set_data_from_numpy(np.array([[PICTURE]], np.object_))
+    large.set_data_from_numpy(np.array([[bytes(900 << 20)]], np.object_))
+    time.sleep(10)
+    rows.append(("control: quiet client's longest answer in 10 s", f"{quiet.longest():.2f} s"))
+    with grpcclient.InferenceServerClient(
+        service.address, ssl=True, root_certificates=str(tls.root_certificates)
+    ) as client:
+        call = functools.partial(client.infer, "nudenet", headers={"api-key": containers.API_KEY}, client_timeout=120)
+        hostile: dict[str, Callable[[], object]] = {
+            "picture of 900 MB": functools.partial(call, [large]),
+            "parameters of 400 MB": functools.partial(call, [picture], parameters={"classes": "x" * (400 << 20)}),
+            f"parameters of {limits.MESSAGE_BYTES // 2 >> 20} MB, which pass": functools.partial(
+                call, [picture], parameters={"classes": "x" * (limits.MESSAGE_BYTES // 2)}
+            ),
+        }
+        for name, send in hostile.items():
+            begin = time.monotonic()
+            try:
+                send()
+                answer = "answered"
+            except InferenceServerException as error:
+                answer = f"{str(error.status()).removeprefix('StatusCode.')}: {error.message()[:60]}"
+            took = time.monotonic() - begin
+            rows.append((name, f"{answer}, after {took:.1f} s; quiet client's longest {quiet.longest():.2f} s"))
+    quiet.close()
+    code = "import os; print(sum(os.stat('/dev/shm/' + f).st_blocks for f in os.listdir('/dev/shm')) * 512 >> 20)"
+    return [
+        *rows,
+        ("quiet requests that failed", str(quiet.failed)),
+        ("/dev/shm afterwards", f"{triton.python(code)} MB"),
+    ]
+
+
+def rows(rounds: int) -> list[Row]:
+    """All of it; one row says what is missing where there is no docker engine."""
+    if missing := containers.lacking():
+        return [("not run", f"needs {missing}")]
+    with serving() as (service, tls):
+        return [*oversized(service, tls), *kills(service, tls, rounds)]
+
+
+def main(rounds: Annotated[int, typer.Option(help="How often each kind of fault.")] = 10) -> None:
+    """Kills, hangs and oversized requests against the compose service."""
+    for name, value in rows(rounds):
+        print(f"{name}: {value}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(typer.run(main))
