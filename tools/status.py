@@ -89,6 +89,10 @@ def _head(now: Look) -> RenderableType:
     if now.canary is not None:
         grid.add_row("canary", Text(now.canary, style="red" if now.canary_failed else "green"))
     grid.add_row("engine", status.engine)
+    if status.packages:
+        one = len(status.packages) == 1
+        text = status.packages[0] if one else f"{' and '.join(status.packages)} at once: restart the server"
+        grid.add_row("steps", Text(text, style="" if one else "red"))
     for uuid, gpu in status.gpus.items():
         used, total = (gpu.get(f"memory_{kind}_bytes", 0) / 2**30 for kind in ("used", "total"))
         grid.add_row("GPU", f"{uuid}: {gpu.get('utilization', 0):.0%} busy, {used:.1f} of {total:.1f} GiB")

@@ -1,5 +1,6 @@
 """tools/status.py against the real server: what a person and a program are told."""
 
+import dataclasses
 import http.server
 import json
 import re
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 
 import status
 from nudenet_client import Client, ClientError, Parameters, PictureError
+from nudenet_steps.serving import package
 from nudenet_tools import ROOT
 from nudenet_tools.server.repository import MODELS
 from nudenet_tools.server.status import read_metrics, read_statistics
@@ -68,7 +70,19 @@ def test_json_has_the_same_numbers_as_triton(run, server, astronaut):
     assert 1 < found["nudenet"]["milliseconds"]["total"] < 1000
     assert (found["nudenet"]["backend"], found["nudenet_trt"]["backend"]) == ("ensemble", "python")
     assert found["nudenet_preprocess"]["instances"] == "2 x CPU"
-    assert json.loads(run("--json").stdout)["engine"].startswith("openvino")
+    everything = json.loads(run("--json").stdout)
+    assert everything["engine"].startswith("openvino")
+    assert everything["packages"] == [package.digest()]
+
+
+def test_steps_that_run_different_code_are_shown(server):
+    now = status.look(
+        server.http_url, server.metrics_url.removeprefix("http://").removesuffix("/metrics"), canary=False
+    )
+    mixed = dataclasses.replace(now, status=dataclasses.replace(now.status, packages=("0123456789ab", "ba9876543210")))
+    with status.console.capture() as shown:
+        status.console.print(status.screen(mixed))
+    assert "restart the server" in shown.get()
 
 
 def test_mean_batch_is_that_of_the_executions(run, server, astronaut):

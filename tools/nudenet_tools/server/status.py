@@ -76,6 +76,7 @@ class Status:
     models: tuple[Model, ...]
     refused: Mapping[str, int] = field(default_factory=dict)  # our reason -> pictures, from /metrics
     gpus: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # UUID -> utilization [0,1], memory bytes
+    packages: tuple[str, ...] = ()  # hashes of the step package that the processes run; more than one: restart
     metrics_error: str | None = None  # why /metrics said nothing
 
     def to_dict(self) -> dict[str, Any]:
@@ -140,6 +141,7 @@ def read_status(url: str, metrics_url: str | None = None) -> Status:
         tuple(models),
         _by_label(metrics, "nudenet_rejected_total", "reason"),
         _gpus(metrics),
+        tuple(_by_label(metrics, "nudenet_package_info", "sha256")),
         problem,
     )
 

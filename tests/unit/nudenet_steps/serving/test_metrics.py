@@ -12,7 +12,7 @@ from nudenet_steps.serving import metrics
 class Family:
     """Records what Triton's MetricFamily would be told."""
 
-    COUNTER = "counter"
+    COUNTER, GAUGE = "counter", "gauge"
 
     def __init__(self, name, description, kind):
         self.name, self.totals, self.updates = name, {}, 0
@@ -25,7 +25,10 @@ class Family:
             self.totals[key] = self.totals.get(key, 0) + value
             self.updates += 1
 
-        return SimpleNamespace(increment=increment)
+        def set(value):
+            self.totals[key] = value
+
+        return SimpleNamespace(increment=increment, set=set)
 
 
 FAMILIES: dict[str, Family] = {}

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from nudenet_steps.serving import package
+
 FLUSH_SECONDS = 1.0
 
 
@@ -32,6 +34,7 @@ class Counters:
         self._metrics: dict[tuple[str, str], Any] = {}
         self._pending: Counter[tuple[str, str]] = Counter()
         self._next = 0.0
+        self._package = package.publish(pb_utils)
 
     def add(self, name: str, value: float = 1, label: str = "") -> None:
         """Count `value` on `name`, under `label` where the family has one."""
