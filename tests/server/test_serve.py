@@ -155,7 +155,7 @@ def test_an_engine_for_rtx_is_taken_where_its_library_and_a_gpu_are(tmp_path, mo
 def test_too_little_shared_memory_is_said_before_the_start(onnx_path, monkeypatch):
     full = os.statvfs_result((4096, 4096, 16384, 20, 20, *tuple(os.statvfs("/dev/shm"))[5:]))
     monkeypatch.setattr(os, "statvfs", lambda path: full)
-    with pytest.raises(ServerError, match=r"/dev/shm has 0 MB free, 5 Python instances need 160 MB: .*--shm-size=1g"):
+    with pytest.raises(ServerError, match=r"/dev/shm has 0 MB free, the Python instances need 192 MB: .*--shm-size=1g"):
         Server(Options(ports=Ports.free())).start()
 
 
