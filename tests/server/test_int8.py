@@ -11,8 +11,8 @@ import typer
 from typer.testing import CliRunner
 
 import collect_calibration_data
+import precision
 from nudenet_build.evaluation.variants import variants
-from nudenet_build.graph import precision
 from nudenet_tools.server import tuning
 from nudenet_tools.server.process import Options, Ports, Server
 from nudenet_tools.server.repository import MODEL_REPOSITORY
