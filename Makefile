@@ -27,7 +27,7 @@ serve: setup  ## run the server until Ctrl-C (HTTP_PORT, GRPC_PORT, METRICS_PORT
 	$(PY) tools/serve.py $(ARGS)
 
 accuracy: setup  ## what each precision costs in detections (ARGS="--images FOLDER": on your own pictures)
-	@test -f model_repository/nudenet_trt/1/model.onnx || $(PY) build/export_onnx.py
+	@test -f model_repository/nudenet_trt/1/model.dynamic.onnx || $(PY) build/export_onnx.py
 	$(PY) build/accuracy.py $(ARGS)
 
 status: setup  ## what a running server is doing, on one screen (ARGS="--watch", "--canary", "--json")

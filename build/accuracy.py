@@ -24,15 +24,16 @@ from rich.console import Console
 from rich.progress import track
 
 from nudenet_build.calibration.frames import Pictures, SourceError, open_source, shares
-from nudenet_build.evaluation import report
+from nudenet_build.evaluation import by_aspect, report
 from nudenet_build.evaluation.engines import Engine, OnnxRuntime, openvino_engine
 from nudenet_build.evaluation.variants import decode_full, variants
-from nudenet_build.graph.export import DEFAULT_OUTPUT, write_atomically
+from nudenet_build.graph.export import DYNAMIC_OUTPUT, write_atomically
 from nudenet_build.graph.precision import MIN_FRAMES, PrecisionError, load_calibration, to_fp16, to_int8
 from nudenet_steps.engines.openvino import has_bf16
 from nudenet_steps.pipeline import Preprocessor, labels
 from nudenet_steps.postprocess import nms
 from nudenet_steps.preprocess import jpeg
+from nudenet_steps.preprocess.canvas import LARGEST, Canvas
 
 BUNDLED = Path(__file__).resolve().parent.parent / "tests" / "data"
 THRESHOLDS = (0.25, 0.5)
@@ -49,7 +50,8 @@ class AccuracyError(ValueError):
 class Evaluation:
     """Pictures and everything that was detected on them."""
 
-    inputs: np.ndarray  # FP32 [N,3,H,W], memory-mapped
+    inputs: np.ndarray  # UINT8 [N,3,H,W] on the largest canvas, memory-mapped
+    canvases: list[Canvas]  # the one that each is served on: the rest of its input is black
     geometry: np.ndarray  # FP32 [N,4], see nms.detect
     sources: list[str]  # the picture each one was made from
     detections: dict[str, Detections]  # by row name
@@ -67,20 +69,23 @@ class Evaluation:
         return slice(0, border), slice(border, len(self.sources))
 
     @property
-    def same_scale(self) -> np.ndarray:
-        """bool [N]: pictures at least as wide as the input, which the nudenet package sees at the same scale."""
-        _, _, height, width = self.inputs.shape
-        return self.geometry[:, 2] / self.geometry[:, 3] >= width / height - 0.01
+    def aspects(self) -> list[str]:
+        """Of each picture, see `by_aspect.ASPECTS`."""
+        return [by_aspect.aspect_of(width, height) for width, height in self.geometry[:, 2:]]
 
     def detect(self, engine: Engine, pictures: slice = slice(None)) -> Detections:
         """Run an engine on `pictures` and postprocess as the server does, threshold 0.25."""
-        found: Detections = []
-        inputs, geometry = self.inputs[pictures], self.geometry[pictures]
-        for start in range(0, len(inputs), BATCH):
-            batch = np.ascontiguousarray(inputs[start : start + BATCH])
-            for candidates, picture in zip(engine(batch), geometry[start : start + BATCH], strict=True):
-                found.append(nms.detect(candidates, picture, nms.Settings(confidence_threshold=THRESHOLDS[0])))
-        return found
+        chosen = range(len(self.sources))[pictures]
+        found: dict[int, np.ndarray] = {}
+        settings = nms.Settings(confidence_threshold=THRESHOLDS[0])
+        for canvas in dict.fromkeys(self.canvases):
+            same = [i for i in chosen if self.canvases[i] == canvas]
+            for start in range(0, len(same), BATCH):
+                rows = same[start : start + BATCH]
+                batch = np.ascontiguousarray(self.inputs[rows, :, : canvas.height, : canvas.width])
+                for i, candidates in zip(rows, engine(batch), strict=True):
+                    found[i] = nms.detect(candidates, self.geometry[i], settings)
+        return [found[i] for i in chosen]
 
 
 def pictures(images: list[str], count: int, seed: int, limit: int) -> Iterator[tuple[str, bytes]]:
@@ -123,37 +128,39 @@ def prepare(items: list[tuple[str, bytes]], fp32: OnnxRuntime, folder: Path, pac
     Args:
         items: from `pictures`.
         fp32: the FP32 graph.
-        folder: for the inputs, 0.7 MB a picture.
+        folder: for the inputs, 0.3 MB a picture.
         package: also run NudeDetector.
 
     Raises:
         AccuracyError: no usable picture.
     """
-    _, height, width = fp32.shape
-    preprocess = Preprocessor(height, width)
+    preprocess = Preprocessor(fp32.canvases)
     detector = nudenet_detector() if package else None
-    usable, geometry, sources = 0, [], []
+    canvases: list[Canvas] = []
+    geometry: list[tuple[float, float, float, float]] = []
+    sources: list[str] = []
     full: Detections = []
     nudenet: Detections = []
-    shape = (len(items), 3, height, width)
-    inputs = np.lib.format.open_memmap(folder / "inputs.npy", "w+", np.float32, shape)
+    inputs = np.lib.format.open_memmap(folder / "inputs.npy", "w+", np.uint8, (len(items), 3, *LARGEST))
     settings = nms.Settings(confidence_threshold=THRESHOLDS[0])
     for source, data in track(items, "pictures", console=Console(stderr=True), transient=True):
         try:
-            inputs[usable], box = preprocess(data)
+            pixels, box = preprocess(data)
         except jpeg.JpegError:
             continue
-        usable += 1
+        canvas = Canvas(*pixels.shape[1:])
+        inputs[len(sources), :, : canvas.height, : canvas.width] = pixels  # a new file is black
+        canvases.append(canvas)
         sources.append(source)
         geometry.append(box.geometry)
         candidates = fp32(preprocess(data, scaled=False)[0][None])[0]
         full.append(nms.detect(candidates, np.array(box.geometry, np.float32), settings))
         if detector:
             nudenet.append(detector(decode_full(data)))
-    if not usable:
+    if not sources:
         raise AccuracyError("not one usable picture")
     detections = {report.FULL_DECODE: full, **({report.NUDENET: nudenet} if detector else {})}
-    return Evaluation(inputs[:usable], np.array(geometry, np.float32), sources, detections)
+    return Evaluation(inputs[: len(sources)], canvases, np.array(geometry, np.float32), sources, detections)
 
 
 def run_precisions(
@@ -169,10 +176,11 @@ def run_precisions(
         keep: layer groups to leave out of INT8; None for the measured ones.
     """
     rows = evaluation.detections
+    used = list(dict.fromkeys(evaluation.canvases))
     rows[report.FP32] = evaluation.detect(OnnxRuntime(fp32_path))
     rows[report.FP16] = evaluation.detect(OnnxRuntime(to_fp16(onnx.load(fp32_path)).SerializeToString()))
     if has_bf16():
-        rows[report.BF16] = evaluation.detect(openvino_engine(fp32_path, "BF16"))
+        rows[report.BF16] = evaluation.detect(openvino_engine(fp32_path, "BF16", used))
     halves = evaluation.folds if calibration is None else (slice(None),)
     for i, half in enumerate(halves):
         frames = evaluation.inputs[halves[1 - i]] if calibration is None else calibration
@@ -184,7 +192,7 @@ def run_precisions(
         served = folder / f"{i}" / "model.int8.onnx"
         write_atomically(to_int8(fp32_path, frames, keep, symmetric=False), served)
         for name, engine in (
-            (report.INT8_OPENVINO, openvino_engine(served, "INT8")),
+            (report.INT8_OPENVINO, openvino_engine(served, "INT8", used)),
             (report.INT8, OnnxRuntime(symmetric.SerializeToString())),
             (report.INT8_FP16, OnnxRuntime(to_fp16(symmetric).SerializeToString())),
         ):
@@ -202,7 +210,7 @@ def main(
     calibration_data: Annotated[
         Path | None, typer.Option(help="calib_data.npy, made of other pictures than these.")
     ] = None,
-    model: Annotated[Path, typer.Option(help="The FP32 graph.")] = DEFAULT_OUTPUT,
+    model: Annotated[Path, typer.Option(help="The FP32 graph.")] = DYNAMIC_OUTPUT,
     keep: Annotated[
         list[str] | None, typer.Option(help="Layer group not to quantise instead of the measured ones.")
     ] = None,
@@ -221,7 +229,8 @@ def main(
             folder = Path(temporary)
             fp32 = OnnxRuntime(model)
             items = list(pictures(images or [str(BUNDLED / "*.jpg")], variants_each, seed, limit))
-            calibration = load_calibration(calibration_data, *fp32.shape[1:]) if calibration_data else None
+            size = fp32.canvases[0] if len(fp32.canvases) == 1 else LARGEST
+            calibration = load_calibration(calibration_data, *size) if calibration_data else None
             evaluation = prepare(items, fp32, folder)
             run_precisions(evaluation, model, folder, calibration, keep)
     except (AccuracyError, PrecisionError, SourceError, OSError) as error:
@@ -243,10 +252,13 @@ def main(
         )
     versions = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "openvino", "nudenet"))
     console.print(f"{platform.machine()}, Python {platform.python_version()}, {versions}")
-    figures = report.compare(evaluation.detections, evaluation.same_scale, THRESHOLDS)
+    figures = report.compare(evaluation.detections, THRESHOLDS)
     report.print_tables(figures, console)
+    by_shape = report.compare_by_aspect(evaluation.detections, evaluation.aspects, evaluation.sources, THRESHOLDS)
+    by_aspect.print_table(by_shape, console)
     if json_output:
-        json_output.write_text(json.dumps([figure.as_dict() for figure in figures], indent=1) + "\n")
+        rows = [*(figure.as_dict() for figure in figures), *(figure.as_dict() for figure in by_shape)]
+        json_output.write_text(json.dumps(rows, indent=1) + "\n")
     missed = report.missed_goals(figures)
     for line in missed:
         console.print(f"[red]goal missed:[/red] {line}")

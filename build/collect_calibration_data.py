@@ -22,10 +22,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from nudenet_build.calibration.calibration_file import CalibrationFile, CalibrationFileError
 from nudenet_build.calibration.frames import Frame, Source, SourceError, open_source, picture_size, shares
-from nudenet_build.graph.export import DEFAULT_OUTPUT
+from nudenet_build.graph.export import DYNAMIC_OUTPUT
+from nudenet_build.graph.precision import canvas_of
+from nudenet_steps.engines.onnxruntime_cpu import OnnxRuntimeEngine
 from nudenet_steps.pipeline import Preprocessor, labels
 from nudenet_steps.postprocess import nms
 from nudenet_steps.preprocess import jpeg
+from nudenet_steps.preprocess.canvas import LARGEST, Canvas
+from nudenet_steps.preprocess.letterbox import TO_UNIT
 
 RECOMMENDED_FRAMES = 500
 THUMBNAIL = (16, 9)  # width, height; enough to tell two frames of a still scene from two scenes
@@ -39,8 +43,8 @@ class Thumbnails:
         self._kept = np.empty((0, THUMBNAIL[0] * THUMBNAIL[1]), np.float32)
 
     def make(self, frame: np.ndarray) -> np.ndarray:
-        """Grey thumbnail, FP32 [144] in 0..255, of an FP32 [3,H,W] model input."""
-        return cv2.resize(frame.mean(axis=0), THUMBNAIL, interpolation=cv2.INTER_AREA).ravel() * 255
+        """Grey thumbnail, FP32 [144] in 0..255, of UINT8 [3,H,W]."""
+        return cv2.resize(frame.mean(axis=0, dtype=np.float32), THUMBNAIL, interpolation=cv2.INTER_AREA).ravel()
 
     def is_new(self, thumbnail: np.ndarray) -> bool:
         """Whether it differs from each kept one by `least_difference` grey levels on average."""
@@ -52,14 +56,13 @@ class Thumbnails:
 
 
 def detector(model: Path) -> Callable[[np.ndarray], list[str]]:
-    """A function from FP32 [3,H,W] to the labels detected in it, on ONNX Runtime."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    """A function from UINT8 [3,H,W] to the labels detected in it, on ONNX Runtime."""
+    engine = OnnxRuntimeEngine.from_graph(model)
     names, settings = labels(), nms.Settings()
 
     def detect(frame: np.ndarray) -> list[str]:
-        candidates = session.run(None, {"input": frame[None]})[0][0]
+        canvas = canvas_of(frame, engine.canvases) or Canvas(*frame.shape[1:])
+        candidates = engine.infer([np.ascontiguousarray(frame[None, :, : canvas.height, : canvas.width])])[0]
         height, width = frame.shape[1:]
         found = nms.detect(candidates, np.array([1, 1, width, height], np.float32), settings)
         return [names[int(row[4])] for row in found]
@@ -86,7 +89,7 @@ def collect(
         advance: called with the number of frames looked at.
     """
     _, height, width = file.shape
-    preprocess = Preprocessor(height, width)
+    preprocess = Preprocessor((Canvas(height, width),))
     thumbnails = Thumbnails(least_difference)
     for record in file.records:
         if record["kept"]:
@@ -113,10 +116,10 @@ def _look_at(
     """The record of a frame, and its model input if it is to be kept."""
     record: dict[str, Any] = {"source": frame.source, "key": frame.key}
     try:
-        pixels, _ = preprocess(frame.data)
+        pixels, box = preprocess(frame.data)
     except jpeg.JpegError as error:
         return {**record, "refused": str(error)}, None
-    thumbnail = thumbnails.make(pixels)
+    thumbnail = thumbnails.make(pixels[:, : box.height, : box.width])
     if not thumbnails.is_new(thumbnail):
         return {**record, "duplicate": True}, None
     thumbnails.keep(thumbnail)
@@ -125,7 +128,7 @@ def _look_at(
     record["brightness"] = round(float(thumbnail.mean()), 1)
     if detect:
         record["labels"] = detect(pixels)
-    return record, pixels
+    return record, pixels * TO_UNIT
 
 
 def warnings(records: list[dict[str, Any]]) -> list[str]:
@@ -175,16 +178,16 @@ def summarise(records: list[dict[str, Any]], console: Console) -> None:
 
 
 def input_size(model: Path) -> tuple[int, int]:
-    """(height, width) in pixels that the graph at `model` takes."""
+    """(height, width) in pixels that the graph at `model` takes; of the largest canvas where both are open."""
     shape = onnx.load(model).graph.input[0].type.tensor_type.shape.dim
-    return shape[2].dim_value, shape[3].dim_value
+    return shape[2].dim_value or LARGEST.height, shape[3].dim_value or LARGEST.width
 
 
 def main(
     sources: Annotated[list[str], typer.Argument(help="Folders, globs, pictures, videos, rtsp:// or http:// streams.")],
     output: Annotated[Path, typer.Option(help="The file to write.")] = Path("calib_data.npy"),
     frames: Annotated[int, typer.Option(min=1, help="How many frames to look at, over all sources.")] = 1000,
-    model: Annotated[Path, typer.Option(help="FP32 graph: gives the size, and counts detections.")] = DEFAULT_OUTPUT,
+    model: Annotated[Path, typer.Option(help="FP32 graph: gives the size, and counts detections.")] = DYNAMIC_OUTPUT,
     height: Annotated[int | None, typer.Option(help="Input height; default: the graph's.")] = None,
     width: Annotated[int | None, typer.Option(help="Input width; default: the graph's.")] = None,
     least_difference: Annotated[
@@ -193,7 +196,11 @@ def main(
     interval: Annotated[float, typer.Option(min=0, help="Seconds between samples of a stream.")] = 1.0,
     restart: Annotated[bool, typer.Option(help="Throw away an interrupted run instead of going on with it.")] = False,
 ) -> None:
-    """Collect 500 to 1000 frames as FP32 [N,3,height,width] in [0,1]; Ctrl-C and the same command goes on."""
+    """Collect 500 to 1000 frames as FP32 [N,3,height,width] in [0,1]; Ctrl-C and the same command goes on.
+
+    By default on 320x320 pixels, at NudeNet's scale for every aspect; converting cuts each frame to its canvas. For a
+    graph of one size, such as model.onnx, name it with --model: frames are then scaled to fit it.
+    """
     console = Console(stderr=True)
     if not model.is_file() and not (height and width):
         console.print(f"collect_calibration_data: no graph at {model}: python build/export_onnx.py", markup=False)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Export the NudeNet detector as the ONNX graph that `nudenet_trt` serves; nudenet_build/graph/export.py says how."""
+"""Export the NudeNet detector as the ONNX graphs that `nudenet_trt` serves; nudenet_build/graph/export.py says how."""
 
 from __future__ import annotations
 
@@ -8,24 +8,45 @@ from typing import Annotated
 
 import typer
 
-from nudenet_build.graph.export import DEFAULT_OUTPUT, ExportError, build_model, find_source, write_atomically
+from nudenet_build.graph.export import (
+    DEFAULT_OUTPUT,
+    ExportError,
+    build_dynamic_model,
+    build_model,
+    find_source,
+    write_atomically,
+)
+from nudenet_steps.preprocess.canvas import SPECIFIED
 
 
 def export(
     output: Annotated[Path, typer.Option(help="Where to write the ONNX file.")] = DEFAULT_OUTPUT,
-    height: Annotated[int, typer.Option(help="Input height in pixels.")] = 180,
-    width: Annotated[int, typer.Option(help="Input width in pixels.")] = 320,
+    height: Annotated[int | None, typer.Option(help="Input height in pixels: write this one size only.")] = None,
+    width: Annotated[int | None, typer.Option(help="Input width in pixels: write this one size only.")] = None,
     source: Annotated[Path | None, typer.Option(help="320n.onnx; default: the nudenet package's.")] = None,
 ) -> None:
-    """Export the NudeNet detector to ONNX with the tensors that nudenet_trt serves."""
+    """Export the NudeNet detector to ONNX with the tensors that nudenet_trt serves.
+
+    Two graphs: model.onnx for 180x320, as nudenet_trt's config.pbtxt has it, and model.dynamic.onnx beside it for any
+    canvas. With --height and --width one graph of that size.
+    """
+    chosen = height is not None or width is not None
+    height = SPECIFIED.height if height is None else height
+    width = SPECIFIED.width if width is None else width
     try:
-        model = build_model(source or find_source(), height, width)
+        network = source or find_source()
+        model = build_model(network, height, width)
+        dynamic = None if chosen else build_dynamic_model(network)
     except (ExportError, OSError) as error:
         typer.echo(f"export_onnx: {error}", err=True)
         raise typer.Exit(2) from error
     write_atomically(model, output)
     rows = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
     typer.echo(f"{output}: input [batch,3,{height},{width}] -> output [batch,{rows},6]")
+    if dynamic is not None:
+        beside = output.with_suffix(f".dynamic{output.suffix}")
+        write_atomically(dynamic, beside)
+        typer.echo(f"{beside}: input [batch,3,height,width] -> output [batch,candidates,6]")
 
 
 if __name__ == "__main__":

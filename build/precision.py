@@ -8,14 +8,17 @@ from typing import Annotated
 
 import typer
 
-from nudenet_build.graph.export import DEFAULT_OUTPUT, write_atomically
+from nudenet_build.graph.export import DEFAULT_OUTPUT, DYNAMIC_OUTPUT, write_atomically
 from nudenet_build.graph.precision import Precision, PrecisionError, convert, summarise
 
 
 def main(
     precision: Annotated[Precision, typer.Option(case_sensitive=False, help="Precision of the new graph.")],
     calibration_data: Annotated[Path | None, typer.Option(help="calib_data.npy, for INT8.")] = None,
-    onnx_path: Annotated[Path, typer.Option("--onnx", help="The FP32 graph.")] = DEFAULT_OUTPUT,
+    onnx_path: Annotated[
+        Path | None,
+        typer.Option("--onnx", help="FP32 graph. Default: model.onnx for INT8_FP16, else model.dynamic.onnx."),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Default: model.<precision>.onnx beside the FP32 graph.")] = None,
     keep: Annotated[
         list[str] | None, typer.Option(help="Layer group not to quantise instead of the measured ones.")
@@ -23,6 +26,7 @@ def main(
     all_layers: Annotated[bool, typer.Option("--all-layers", help="Quantise every layer.")] = False,
 ) -> None:
     """Write a graph beside the FP32 one: FP16, INT8 (for the CPU engine), or INT8_FP16 (for TensorRT)."""
+    onnx_path = onnx_path or (DEFAULT_OUTPUT if precision is Precision.INT8_FP16 else DYNAMIC_OUTPUT)
     target = output or onnx_path.with_name(precision.file_name)
     try:
         model = convert(precision, onnx_path, calibration_data, () if all_layers else keep)

@@ -68,7 +68,8 @@ def models_with_reader(folder: Path, onnx_path: Path, first: str) -> Path:
     """A copy of the models in `folder`, whose reader of JPEG headers begins with the statement `first` about `data`."""
     models = folder / "models"
     shutil.copytree(MODEL_REPOSITORY, models, ignore=shutil.ignore_patterns("*.onnx", "__pycache__"))
-    (models / "nudenet_trt" / "1" / "model.onnx").symlink_to(onnx_path)
+    dynamic = onnx_path.with_suffix(".dynamic.onnx")
+    (models / "nudenet_trt" / "1" / dynamic.name).symlink_to(dynamic)
     with (models / "nudenet" / "1" / "nudenet_steps" / "preprocess" / "jpeg.py").open("a") as module:
         module.write("_read_header = read_header\n")
         module.write(f"def read_header(data):\n    {first}\n    return _read_header(data)\n")

@@ -14,14 +14,14 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["nudenet_steps"]):
-    from nudenet_steps.preprocess import jpeg, letterbox
+    from nudenet_steps.preprocess import canvas, jpeg, letterbox
 
 import numpy as np
 
 # Smaller than in service: the fuzzer should look for crashes, not for large pictures.
 LIMITS = jpeg.Limits(max_bytes=1_000_000, max_pixels=4_000_000, max_scan_work=50_000_000)
-WRITER = letterbox.Writer(180, 320)
-OUT = np.empty((3, 180, 320), np.float32)
+WRITER = letterbox.Writer()
+OUT = {size: np.empty((3, *size), np.uint8) for size in canvas.CANVASES}
 
 
 def one_input(data: bytes) -> None:
@@ -29,11 +29,11 @@ def one_input(data: bytes) -> None:
         jpeg.check_size(data, LIMITS)
         header = jpeg.read_header(data)
         jpeg.check_limits(header, LIMITS)
-        box = letterbox.fit(*header.upright_size, 320, 180)
+        chosen = canvas.smallest([header.upright_size])
+        box = letterbox.fit(*header.upright_size, chosen.width, chosen.height)
         for strict in (True, False):
             pixels = jpeg.decode(data, header, box.width, box.height, strict)
-            WRITER.write(pixels, box, OUT)
-            assert 0 <= OUT.min() <= OUT.max() <= 1
+            WRITER.write(pixels, box, OUT[chosen])
     except jpeg.JpegError as error:
         assert error.reason and str(error)
 

@@ -74,12 +74,12 @@ def test_a_short_run_measures_everything_on_the_same_pictures(tmp_path):
 def test_an_int8_graph_for_the_run_leaves_the_repository_alone(tmp_path, monkeypatch):
     own = tmp_path / "own" / "nudenet_trt" / "1"
     own.mkdir(parents=True)
-    (own / "model.onnx").symlink_to(repository.MODEL_REPOSITORY / "nudenet_trt" / "1" / "model.onnx")
+    (own / "model.dynamic.onnx").symlink_to(repository.MODEL_REPOSITORY / "nudenet_trt" / "1" / "model.dynamic.onnx")
     monkeypatch.setattr(repository, "MODEL_REPOSITORY", tmp_path / "own")
     (tmp_path / "scratch").mkdir()
     models, origin = int8.prepare(tmp_path / "scratch", frames.frames("360p"))
     assert "good for speed" in origin
-    assert [path.name for path in own.iterdir()] == ["model.onnx"]
+    assert [path.name for path in own.iterdir()] == ["model.dynamic.onnx"]
     made = (models / "nudenet_trt" / "1" / "model.int8.onnx").read_bytes()
     assert b"QuantizeLinear" in made
     # The user's own graph is taken as it is.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import io
 import json
 import urllib.request
@@ -34,11 +35,14 @@ def ask(request, server):
         yield call
 
 
-def resized(data: bytes, width: int, height: int) -> bytes:
-    picture = Image.open(io.BytesIO(data)).resize((width, height), Image.Resampling.LANCZOS)
+def encoded(picture: Image.Image) -> bytes:
     target = io.BytesIO()
     picture.save(target, "JPEG", quality=90)
     return target.getvalue()
+
+
+def resized(data: bytes, width: int, height: int) -> bytes:
+    return encoded(Image.open(io.BytesIO(data)).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def black(width: int = 640, height: int = 480) -> bytes:
@@ -64,7 +68,7 @@ def test_finds_the_face(ask, astronaut):
 
 
 def test_batch_of_eight_equals_eight_singles(ask, astronaut):
-    pictures = [resized(astronaut, 1280 - 40 * i, 720) for i in range(8)]
+    pictures = [resized(astronaut, 1280 - 60 * i, 720 - 60 * i) for i in range(8)]  # 16:9 and wider: one canvas
     batch = ask(pictures)
     for i, picture in enumerate(pictures):
         single = ask([picture])
@@ -73,6 +77,41 @@ def test_batch_of_eight_equals_eight_singles(ask, astronaut):
         # Convolutions of another batch size may add in another order: a hundredth of a pixel.
         np.testing.assert_allclose(batch["detections"][i, :count], single["detections"][0], atol=0.05)
         assert not batch["detections"][i, count:].any()
+
+
+def test_pictures_of_any_shape_in_one_request_are_answered_as_alone(ask, astronaut, data_folder):
+    """They share the smallest canvas that holds them all: only the black around them changes, and with it edges."""
+    frame = Image.open(io.BytesIO(astronaut))
+    pictures = [
+        encoded(frame.crop((340, 0, 745, 720))),  # 9:16
+        astronaut,
+        encoded(frame.crop((280, 0, 1000, 720))),
+        encoded(frame.convert("L")),
+        resized(astronaut, 3840, 2160),
+        encoded(Image.new("RGB", (1, 5000), "white")),
+        encoded(frame.crop((160, 0, 1120, 720))),  # 4:3
+        (data_folder / "cameraman.jpg").read_bytes(),
+    ]
+    together = ask(pictures)
+    assert together["num_detections"][5, 0] == 0
+    for i, picture in enumerate(pictures):
+        alone = ask([picture])["detections"][0]
+        found = together["detections"][i]
+        for one, other in ((alone, found), (found, alone)):
+            for row in one[one[:, 5] > 0.3]:  # near 0.25 a hundredth decides
+                same = max((entry for entry in other if entry[4] == row[4]), key=lambda entry: iou(row, entry))
+                assert iou(row, same) >= 0.95
+                assert abs(row[5] - same[5]) <= 0.02
+
+
+def test_a_portrait_picture_is_seen_as_large_as_a_landscape_one(ask, astronaut):
+    frame = Image.open(io.BytesIO(astronaut))
+    small = Image.new("RGB", (720, 1280), "grey")
+    small.paste(frame.resize((320, 180)), (200, 900))  # a face of 16 pixels at NudeNet's scale, 9 in 180 rows
+    upright, turned = (ask([encoded(picture)]) for picture in (small, frame))
+    assert upright["num_detections"].tolist() == turned["num_detections"].tolist() == [[1]]
+    assert upright["detections"][0, 0, 4] == FACE_FEMALE
+    assert iou(upright["detections"][0, 0, :4] - [200, 900, 200, 900], turned["detections"][0, 0, :4] / 4) > 0.7
 
 
 def test_mixed_sizes_in_one_request_keep_their_own_pixels(ask, astronaut):
@@ -159,8 +198,11 @@ def test_health_and_metadata(server):
     for model in ("nudenet", "nudenet_preprocess", "nudenet_trt", "nudenet_postprocess"):
         assert get(server, f"/v2/models/{model}/ready")[0] == 200
     metadata = json.loads(get(server, "/v2/models/nudenet_trt")[1])
-    assert metadata["inputs"] == [{"name": "input", "datatype": "FP32", "shape": [-1, 3, 180, 320]}]
-    assert metadata["outputs"] == [{"name": "output", "datatype": "FP32", "shape": [-1, 1260, 6]}]
+    assert metadata["inputs"] == [
+        {"name": "input", "datatype": "FP32", "shape": [-1, 3, -1, -1]},
+        {"name": "pixels", "datatype": "UINT8", "shape": [-1, 3, -1, -1]},
+    ]
+    assert metadata["outputs"] == [{"name": "output", "datatype": "FP32", "shape": [-1, -1, 6]}]
     metadata = json.loads(get(server, "/v2/models/nudenet")[1])
     assert metadata["inputs"] == [{"name": "image", "datatype": "BYTES", "shape": [-1, 1]}]
 
@@ -186,3 +228,47 @@ def test_statistics_and_metrics_count_requests(server, ask, astronaut):
     after = counts()
     assert after[0] - before[0] == 3
     assert after[1] - before[1] == 3
+
+
+def detect_directly(server, tensors: dict[str, np.ndarray]) -> np.ndarray:
+    """Candidates [n,candidates,6] of `nudenet_trt` itself."""
+    inputs = []
+    for name, array in tensors.items():
+        inputs.append(grpc.InferInput(name, list(array.shape), "UINT8" if array.dtype == np.uint8 else "FP32"))
+        inputs[-1].set_data_from_numpy(array)
+    with grpc.InferenceServerClient(server.grpc_url) as client:
+        return client.infer("nudenet_trt", inputs).as_numpy("output")
+
+
+@pytest.mark.parametrize("size", [(180, 320), (320, 180)])
+def test_the_detector_answers_pixels_and_input_alike(server, size):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 3, *size), np.uint8)
+    of_pixels = detect_directly(server, {"pixels": pixels})
+    of_input = detect_directly(server, {"input": pixels * np.float32(1 / 255)})
+    assert of_pixels.shape == (3, 1260, 6)
+    np.testing.assert_allclose(of_pixels, of_input, rtol=1e-5, atol=1e-5)
+
+
+def test_the_detector_wants_one_input_of_a_size_it_serves(server):
+    pixels = np.zeros((1, 3, 180, 320), np.uint8)
+    for tensors, message in (
+        ({"pixels": pixels, "input": pixels.astype(np.float32)}, "exactly one of its inputs.* has both"),
+        ({}, "0 inputs|has none"),
+        ({"pixels": pixels[:, :, :64]}, r"shape \[1, 3, 64, 320\] is not served by nudenet_trt; send one of"),
+    ):
+        with pytest.raises(InferenceServerException, match=message):
+            detect_directly(server, tensors)
+    assert detect_directly(server, {"pixels": pixels}).shape == (1, 1260, 6)
+
+
+def test_pixels_and_input_of_several_canvases_at_once(server):
+    """Requests of several canvases share an execution; each gets its own answer."""
+    random = np.random.default_rng(1)
+    requests = []
+    for i in range(24):
+        pixels = random.integers(0, 256, (1 + i % 3, 3, *((180, 320), (320, 180), (320, 320))[i % 3]), np.uint8)
+        requests.append({"input": pixels * np.float32(1 / 255)} if i % 4 == 0 else {"pixels": pixels})
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda tensors: detect_directly(server, tensors), requests))
+    for tensors, answer in list(zip(requests, answers, strict=True))[::5]:
+        np.testing.assert_allclose(answer, detect_directly(server, tensors), atol=0.05)

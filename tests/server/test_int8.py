@@ -42,7 +42,7 @@ def test_from_pictures_to_a_server_on_the_int8_engine(server, onnx_path, data_fo
             (frames / f"{i}_{name}").write_bytes(data)
     models = tmp_path / "model_repository"
     shutil.copytree(MODEL_REPOSITORY, models, ignore=shutil.ignore_patterns("*.plan*", "*.int8*", "__pycache__"))
-    calibration, graph = tmp_path / "calib_data.npy", models / "nudenet_trt" / "1" / "model.onnx"
+    calibration, graph = tmp_path / "calib_data.npy", models / "nudenet_trt" / "1" / "model.dynamic.onnx"
     run(collect_calibration_data.main, frames, "--output", calibration, "--model", graph)
     run(precision.main, "--precision", "INT8", "--calibration-data", calibration, "--onnx", graph)
 

@@ -17,6 +17,8 @@ from nudenet_steps.engines.onnxruntime_cpu import OnnxRuntimeEngine
 from nudenet_steps.pipeline import Preprocessor
 from nudenet_steps.postprocess import nms
 from nudenet_steps.preprocess import jpeg
+from nudenet_steps.preprocess.canvas import Canvas
+from nudenet_steps.preprocess.letterbox import TO_UNIT
 
 ENOUGH_PICTURES = 240  # fewer are filled up with seeded variants of themselves
 SUFFIXES = {".jpg", ".jpeg"}
@@ -66,7 +68,7 @@ def load_pictures(folder: Path, height: int, width: int) -> tuple[np.ndarray, np
     paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise CheckError(f"no JPEG files in {folder}; name a folder of pictures with --images")
-    preprocess = Preprocessor(height, width)
+    preprocess = Preprocessor((Canvas(height, width),))
     extra = max(0, -(-ENOUGH_PICTURES // len(paths)) - 1)
     inputs, geometries = [], []
     for path in paths:
@@ -74,7 +76,7 @@ def load_pictures(folder: Path, height: int, width: int) -> tuple[np.ndarray, np
         try:
             for picture in (data, *(variant for _, variant in variants(data, path.name, extra))):
                 pixels, box = preprocess(picture)
-                inputs.append(pixels)
+                inputs.append(pixels * TO_UNIT)
                 geometries.append(box.geometry)
         except jpeg.JpegError as error:
             raise CheckError(f"{path}: {error}; take it out of {folder}") from error
@@ -82,7 +84,7 @@ def load_pictures(folder: Path, height: int, width: int) -> tuple[np.ndarray, np
 
 
 def reference_candidates(onnx_path: Path, inputs: np.ndarray) -> np.ndarray:
-    """Candidates FP32 [N,1260,6] of the FP32 graph in ONNX Runtime on the CPU."""
+    """Candidates FP32 [N,candidates,6] of the FP32 graph in ONNX Runtime on the CPU."""
     engine = OnnxRuntimeEngine.from_graph(onnx_path)
     return np.concatenate([engine.infer([one[None]]) for one in inputs])
 

@@ -1,14 +1,15 @@
-"""Engines to compare: functions from FP32 [n,3,H,W] to candidates FP32 [n,N,6]."""
+"""Engines to compare: functions from UINT8 or FP32 [n,3,H,W] of one canvas to candidates FP32 [n,N,6]."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from nudenet_steps.engines.onnxruntime_cpu import OnnxRuntimeEngine
 from nudenet_steps.engines.openvino import OpenVinoEngine
+from nudenet_steps.preprocess.canvas import CANVASES, Canvas
 
 Engine = Callable[[np.ndarray], np.ndarray]
 
@@ -18,19 +19,20 @@ class OnnxRuntime:
 
     def __init__(self, model: Path | bytes) -> None:
         self._engine = OnnxRuntimeEngine.from_graph(model)
-        self.shape = self._engine.shape  # (3, height, width) of the input
+        self.canvases = self._engine.canvases  # what the graph takes
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
-        """Candidates FP32 [n,N,6] of FP32 [n,3,H,W]."""
+        """Candidates FP32 [n,N,6] of UINT8 or FP32 [n,3,H,W]."""
         return self._engine.infer([batch])
 
 
-def openvino_engine(model: Path, precision: str) -> Engine:
+def openvino_engine(model: Path, precision: str, canvases: Sequence[Canvas] = CANVASES) -> Engine:
     """The CPU engine that serves, one picture at a time (each batch size costs a compilation).
 
     Args:
         model: the graph; its name must be the one that `precision` serves.
         precision: see ``PRECISIONS`` of nudenet_steps.engines.openvino.
+        canvases: which are asked for.
     """
-    served = OpenVinoEngine(model.parent, 1, precision)
+    served = OpenVinoEngine(model.parent, 1, precision, canvases=canvases)
     return lambda batch: np.concatenate([served.infer([picture[None]]).copy() for picture in batch])

@@ -9,6 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from nudenet_build.evaluation import by_aspect
 from nudenet_build.evaluation.matching import Agreement
 
 FP32 = "FP32, ONNX Runtime"
@@ -23,8 +24,8 @@ NUDENET = "NudeDetector"
 GOALS = {FP16: 0.99, INT8: 0.95, INT8_OPENVINO: 0.95, INT8_FP16: 0.95}  # least F1 against FP32
 
 AGAINST_FP32 = "against the FP32 graph"
-AGAINST_NUDENET = "against NudeDetector fed RGB, pictures of 16:9 and wider (same scale in both)"
-AGAINST_NUDENET_ALL = "against NudeDetector fed RGB, all pictures (it scales narrower ones to 320 pixels, we to 180)"
+AGAINST_NUDENET = "against NudeDetector fed RGB"
+AGAINST_FULL_DECODE = "against the FP32 graph at full JPEG decode"
 
 
 @dataclass(frozen=True)
@@ -46,25 +47,19 @@ class Figure:
         }
 
 
-def agree(
-    reference: Sequence[np.ndarray], tested: Sequence[np.ndarray], threshold: float, mask: np.ndarray | None = None
-) -> Agreement:
+def agree(reference: Sequence[np.ndarray], tested: Sequence[np.ndarray], threshold: float) -> Agreement:
     """Match detections of the same pictures, those below `threshold` left out on both sides."""
     result = Agreement()
-    for i, (expected, found) in enumerate(zip(reference, tested, strict=True)):
-        if mask is None or mask[i]:
-            result.add(expected[expected[:, 5] >= threshold], found[found[:, 5] >= threshold])
+    for expected, found in zip(reference, tested, strict=True):
+        result.add(expected[expected[:, 5] >= threshold], found[found[:, 5] >= threshold])
     return result
 
 
-def compare(
-    detections: Mapping[str, Sequence[np.ndarray]], same_scale: np.ndarray, thresholds: Sequence[float]
-) -> list[Figure]:
+def compare(detections: Mapping[str, Sequence[np.ndarray]], thresholds: Sequence[float]) -> list[Figure]:
     """All comparisons that `detections` has rows for.
 
     Args:
         detections: by row name, one [K,6] a picture.
-        same_scale: bool [N], pictures that NudeDetector sees at our scale.
         thresholds: on the confidence.
     """
     figures = []
@@ -74,12 +69,37 @@ def compare(
             agreement = agree(detections[FP32], detections[name], threshold)
             figures.append(Figure(AGAINST_FP32, name, threshold, agreement))
     if NUDENET in detections:
-        for against, mask in ((AGAINST_NUDENET, same_scale), (AGAINST_NUDENET_ALL, None)):
-            for name in engines:
-                for threshold in thresholds:
-                    agreement = agree(detections[NUDENET], detections[name], threshold, mask)
-                    figures.append(Figure(against, name, threshold, agreement))
+        for name in engines:
+            for threshold in thresholds:
+                agreement = agree(detections[NUDENET], detections[name], threshold)
+                figures.append(Figure(AGAINST_NUDENET, name, threshold, agreement))
     return figures
+
+
+def compare_by_aspect(
+    detections: Mapping[str, Sequence[np.ndarray]],
+    aspects: Sequence[str],
+    sources: Sequence[str],
+    thresholds: Sequence[float],
+) -> list[by_aspect.AspectFigure]:
+    """What is served, by aspect, against both references.
+
+    Args:
+        detections: by row name, one [K,6] a picture.
+        aspects, sources: of each picture.
+        thresholds: on the confidence.
+    """
+    references = ((AGAINST_NUDENET, NUDENET), (AGAINST_FULL_DECODE, FULL_DECODE))
+    return [
+        figure
+        for tested in (FP32, BF16, INT8_OPENVINO)
+        for against, reference in references
+        if tested in detections and reference in detections
+        for threshold in thresholds
+        for figure in by_aspect.compare(
+            against, tested, detections[reference], detections[tested], aspects, sources, threshold
+        )
+    ]
 
 
 def print_tables(figures: Sequence[Figure], console: Console) -> None:

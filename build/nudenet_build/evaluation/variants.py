@@ -15,7 +15,20 @@ import numpy as np
 from nudenet_build.calibration.frames import encode_jpeg
 from nudenet_steps.preprocess import jpeg
 
-SIZES = ((1280, 720), (1280, 720), (1920, 1080), (640, 360), (640, 480), (720, 1280), (720, 720))  # width, height
+# Width, height: every aspect of by_aspect.py, those of cameras and telephones twice.
+SIZES = (
+    (1536, 640),
+    (1280, 720),
+    (1920, 1080),
+    (640, 480),
+    (1280, 960),
+    (720, 720),
+    (1080, 1080),
+    (720, 960),
+    (480, 640),
+    (720, 1280),
+    (1080, 1920),
+)
 
 
 def decode_full(data: bytes) -> np.ndarray:

@@ -10,6 +10,9 @@ Everything behind them is written anew for one static input size:
 
 Contract: ``input`` FP32 [batch,3,height,width], RGB in [0,1] ->
 ``output`` FP32 [batch,candidates,6], before non-maximum suppression.
+
+`build_model` makes a graph of one input size. `build_dynamic_model` leaves height and width open, up to the largest
+canvas: engines give it a size and fold the rest, compilers give it profiles. Both compute the same, bit by bit.
 """
 
 from __future__ import annotations
@@ -19,14 +22,17 @@ import math
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference, version_converter
 
 from nudenet_build import MODEL_REPOSITORY
+from nudenet_steps.preprocess.canvas import LARGEST
 
 DEFAULT_OUTPUT = MODEL_REPOSITORY / "nudenet_trt" / "1" / "model.onnx"
+DYNAMIC_OUTPUT = DEFAULT_OUTPUT.with_name("model.dynamic.onnx")
 
 STRIDES = (8, 16, 32)
 STRIDE = max(STRIDES)
@@ -104,46 +110,114 @@ def _ancestors(graph: onnx.GraphProto, outputs: list[str]) -> list[onnx.NodeProt
     return [node for node in graph.node if node.name in wanted]
 
 
-def _decode(scales: list[str], classes: int, height: int, width: int):
-    """Nodes and constants that turn the three raw scales into the `output` tensor."""
+def _node(op: str, inputs: list[str], outputs: list[str], **attributes: Any) -> onnx.NodeProto:
+    return helper.make_node(op, inputs, outputs, name=f"{outputs[0]}/{op}", **attributes)
+
+
+_SIDES = np.concatenate([-np.ones((2, 1)), np.ones((2, 1))]).astype(np.float32)  # left, top, right, bottom
+
+
+def _static_grid(height: int, width: int) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
+    """`decode/anchor_corners` and `decode/side_scale`, FP32 [1,4,N], as constants."""
     centres, strides = anchors(height, width)
-    count = strides.size
-    sides = np.concatenate([-np.ones((2, 1)), np.ones((2, 1))]).astype(np.float32)  # left, top, right, bottom
-    constants = {
+    return [], {
+        "decode/side_scale": (_SIDES * strides)[None],
+        "decode/anchor_corners": np.concatenate([centres, centres])[None],
+    }
+
+
+def _dynamic_grid(scales: list[str]) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
+    """The same two tensors, cut at run time out of what the largest canvas needs: no arithmetic, so no rounding."""
+    height, width = padded(LARGEST.height), padded(LARGEST.width)
+    nodes: list[onnx.NodeProto] = []
+    flat: list[str] = []
+    constants: dict[str, np.ndarray] = {
+        "decode/grid_starts": np.array([0, 0], np.int64),
+        "decode/grid_axes": np.array([2, 3], np.int64),
+        "decode/grid_shape": np.array([1, 8, -1], np.int64),
+        "decode/grid_split": np.array([4, 4], np.int64),
+    }
+    for scale, stride in zip(scales, STRIDES, strict=True):
+        y, x = (np.mgrid[0 : height // stride, 0 : width // stride] + 0.5) * stride
+        side_scale = np.broadcast_to((_SIDES * stride)[:, None], (4, *x.shape))
+        grid, size, cut = (f"decode/{name}_{stride}" for name in ("grid", "grid_size", "grid_cut"))
+        constants[grid] = np.concatenate([np.stack([x, y, x, y]), side_scale])[None].astype(np.float32)
+        flat.append(f"decode/grid_flat_{stride}")
+        nodes += [
+            _node("Shape", [scale], [size], start=2, end=4),
+            _node("Slice", [grid, "decode/grid_starts", size, "decode/grid_axes"], [cut]),
+            _node("Reshape", [cut, "decode/grid_shape"], [flat[-1]]),
+        ]
+    nodes += [
+        _node("Concat", flat, ["decode/grid_all"], axis=2),
+        _node(
+            "Split", ["decode/grid_all", "decode/grid_split"], ["decode/anchor_corners", "decode/side_scale"], axis=1
+        ),
+    ]
+    return nodes, constants
+
+
+def _decode(
+    scales: list[str], classes: int, grid: tuple[list[onnx.NodeProto], dict[str, np.ndarray]]
+) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
+    """Nodes and constants that turn the three raw scales into the `output` tensor."""
+    nodes, constants = list(grid[0]), dict(grid[1])
+    constants |= {
         "decode/split_sizes": np.array([4 * DFL_BINS, classes], np.int64),
-        "decode/sides_shape": np.array([-1, 4, DFL_BINS, count], np.int64),
+        "decode/flat_shape": np.array([0, 4 * DFL_BINS + classes, -1], np.int64),
+        "decode/sides_shape": np.array([0, 4, DFL_BINS, -1], np.int64),
         "decode/bins": np.arange(DFL_BINS, dtype=np.float32).reshape(1, 1, DFL_BINS, 1),
         "decode/bin_axis": np.array([2], np.int64),
-        "decode/side_scale": (sides * strides)[None],
-        "decode/anchor_corners": np.concatenate([centres, centres])[None],
         "decode/class_axis": np.array([1], np.int64),
     }
-    flat: list[str] = []
-    steps: list[tuple[str, list[str], list[str], dict]] = []
-    for scale, stride in zip(scales, STRIDES, strict=True):
-        cells = (height // stride) * (width // stride)
-        constants[f"decode/flat_shape_{stride}"] = np.array([-1, 4 * DFL_BINS + classes, cells], np.int64)
-        flat.append(f"decode/flat_{stride}")
-        steps.append(("Reshape", [scale, f"decode/flat_shape_{stride}"], [flat[-1]], {}))
-    steps += [
-        ("Concat", flat, ["decode/raw"], {"axis": 2}),
-        ("Split", ["decode/raw", "decode/split_sizes"], ["decode/box_logits", "decode/class_logits"], {"axis": 1}),
-        ("Reshape", ["decode/box_logits", "decode/sides_shape"], ["decode/side_logits"], {}),
-        ("Softmax", ["decode/side_logits"], ["decode/side_probabilities"], {"axis": 2}),
-        ("Mul", ["decode/side_probabilities", "decode/bins"], ["decode/side_weighted"], {}),
-        ("ReduceSum", ["decode/side_weighted", "decode/bin_axis"], ["decode/distances"], {"keepdims": 0}),
-        ("Mul", ["decode/distances", "decode/side_scale"], ["decode/offsets"], {}),
-        ("Add", ["decode/anchor_corners", "decode/offsets"], ["decode/boxes"], {}),
+    flat = [f"decode/flat_{stride}" for stride in STRIDES]
+    nodes += [_node("Reshape", [scale, "decode/flat_shape"], [name]) for scale, name in zip(scales, flat, strict=True)]
+    nodes += [
+        _node("Concat", flat, ["decode/raw"], axis=2),
+        _node("Split", ["decode/raw", "decode/split_sizes"], ["decode/box_logits", "decode/class_logits"], axis=1),
+        _node("Reshape", ["decode/box_logits", "decode/sides_shape"], ["decode/side_logits"]),
+        _node("Softmax", ["decode/side_logits"], ["decode/side_probabilities"], axis=2),
+        _node("Mul", ["decode/side_probabilities", "decode/bins"], ["decode/side_weighted"]),
+        _node("ReduceSum", ["decode/side_weighted", "decode/bin_axis"], ["decode/distances"], keepdims=0),
+        _node("Mul", ["decode/distances", "decode/side_scale"], ["decode/offsets"]),
+        _node("Add", ["decode/anchor_corners", "decode/offsets"], ["decode/boxes"]),
         # Sigmoid is monotone: the best logit has the best confidence, so only that one is squashed.
-        ("ReduceMax", ["decode/class_logits", "decode/class_axis"], ["decode/best_logit"], {"keepdims": 1}),
-        ("Sigmoid", ["decode/best_logit"], ["decode/confidence"], {}),
-        ("ArgMax", ["decode/class_logits"], ["decode/class_index"], {"axis": 1, "keepdims": 1}),
-        ("Cast", ["decode/class_index"], ["decode/class_id"], {"to": TensorProto.FLOAT}),
-        ("Concat", ["decode/boxes", "decode/class_id", "decode/confidence"], ["decode/columns"], {"axis": 1}),
-        ("Transpose", ["decode/columns"], ["output"], {"perm": [0, 2, 1]}),
+        _node("ReduceMax", ["decode/class_logits", "decode/class_axis"], ["decode/best_logit"], keepdims=1),
+        _node("Sigmoid", ["decode/best_logit"], ["decode/confidence"]),
+        _node("ArgMax", ["decode/class_logits"], ["decode/class_index"], axis=1, keepdims=1),
+        _node("Cast", ["decode/class_index"], ["decode/class_id"], to=TensorProto.FLOAT),
+        _node("Concat", ["decode/boxes", "decode/class_id", "decode/confidence"], ["decode/columns"], axis=1),
+        _node("Transpose", ["decode/columns"], ["output"], perm=[0, 2, 1]),
     ]
-    nodes = [helper.make_node(op, i, o, name=f"{o[0]}/{op}", **attributes) for op, i, o, attributes in steps]
-    return nodes, [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    return nodes, constants
+
+
+def _static_pad(height: int, width: int) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
+    """`input` to `pad/padded`; nothing where the size is a multiple of the stride already."""
+    bottom, right = padded(height) - height, padded(width) - width
+    if not bottom and not right:
+        return [], {}
+    pads = np.array([0, 0, 0, 0, 0, 0, bottom, right], np.int64)
+    return [_node("Pad", ["input", "pad/pads"], ["pad/padded"])], {"pad/pads": pads}
+
+
+def _dynamic_pad() -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
+    """`input` of any size to `pad/padded`, with integer arithmetic that every compiler evaluates on shapes."""
+    constants = {
+        "pad/stride": np.array([STRIDE], np.int64),
+        "pad/round_up": np.array([STRIDE - 1], np.int64),
+        "pad/before": np.zeros(6, np.int64),
+    }
+    nodes = [
+        _node("Shape", ["input"], ["pad/size"], start=2, end=4),
+        _node("Add", ["pad/size", "pad/round_up"], ["pad/size_plus"]),
+        _node("Div", ["pad/size_plus", "pad/stride"], ["pad/steps"]),
+        _node("Mul", ["pad/steps", "pad/stride"], ["pad/wanted"]),
+        _node("Sub", ["pad/wanted", "pad/size"], ["pad/after"]),
+        _node("Concat", ["pad/before", "pad/after"], ["pad/pads"], axis=0),
+        _node("Pad", ["input", "pad/pads"], ["pad/padded"]),
+    ]
+    return nodes, constants
 
 
 def build_model(source: Path, height: int, width: int) -> onnx.ModelProto:
@@ -162,22 +236,48 @@ def build_model(source: Path, height: int, width: int) -> onnx.ModelProto:
     for name, side in (("height", height), ("width", width)):
         if not 1 <= side <= MAX_SIDE:
             raise ExportError(f"{name} must be in 1..{MAX_SIDE} pixels, got {side}")
+    return _build(source, height, width)
+
+
+def build_dynamic_model(source: Path) -> onnx.ModelProto:
+    """The serving graph with height and width open: any size up to the largest canvas.
+
+    Args:
+        source: NudeNet's ``320n.onnx``.
+
+    Returns:
+        a checked model with input dimensions ``batch``, ``height`` and ``width``.
+
+    Raises:
+        ExportError: `source` is another graph.
+    """
+    return _build(source, None, None)
+
+
+def _build(source: Path, height: int | None, width: int | None) -> onnx.ModelProto:
     original = onnx.load(source)
     names, classes = _scale_outputs(original.graph)
     trunk = _ancestors(original.graph, names)
     used = {tensor for node in trunk for tensor in node.input}
     source_input = original.graph.input[0].name
-    bottom, right = padded(height) - height, padded(width) - width
+    size: list[int | str]
+    inner: list[int | str]
+    rows: int | str
+    if height is None or width is None:
+        size, inner, rows = ["height", "width"], ["padded_height", "padded_width"], "candidates"
+        pad, pad_constants = _dynamic_pad()
+        nodes, constants = _decode(names, classes, _dynamic_grid(names))
+    else:
+        size, inner = [height, width], [padded(height), padded(width)]
+        rows = anchors(padded(height), padded(width))[1].size
+        pad, pad_constants = _static_pad(height, width)
+        nodes, constants = _decode(names, classes, _static_grid(padded(height), padded(width)))
 
     model = helper.make_model(
         helper.make_graph(
             trunk,
-            f"nudenet_{height}x{width}",
-            [
-                helper.make_tensor_value_info(
-                    source_input, TensorProto.FLOAT, ["batch", 3, padded(height), padded(width)]
-                )
-            ],
+            f"nudenet_{size[0]}x{size[1]}",
+            [helper.make_tensor_value_info(source_input, TensorProto.FLOAT, ["batch", 3, *inner])],
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names],
             [tensor for tensor in original.graph.initializer if tensor.name in used],
         ),
@@ -185,24 +285,17 @@ def build_model(source: Path, height: int, width: int) -> onnx.ModelProto:
     )
     model = version_converter.convert_version(model, OPSET)
     graph = model.graph
-    nodes, constants = _decode(names, classes, padded(height), padded(width))
-    graph.node.extend(nodes)
-    graph.initializer.extend(constants)
-
-    first_input = "input"
-    if bottom or right:
-        pads = np.array([0, 0, 0, 0, 0, 0, bottom, right], np.int64)
-        graph.initializer.append(numpy_helper.from_array(pads, "pad/pads"))
-        graph.node.insert(0, helper.make_node("Pad", ["input", "pad/pads"], ["pad/padded"], name="pad/Pad"))
-        first_input = "pad/padded"
     for node in graph.node:
         for i, tensor in enumerate(node.input):
             if tensor == source_input:
-                node.input[i] = first_input
-    del graph.input[:], graph.output[:], graph.value_info[:]
-    graph.input.append(helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, height, width]))
-    candidates = anchors(padded(height), padded(width))[1].size
-    graph.output.append(helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", candidates, 6]))
+                node.input[i] = "pad/padded" if pad else "input"
+    in_order = [*pad, *graph.node, *nodes]
+    del graph.node[:], graph.input[:], graph.output[:], graph.value_info[:]
+    graph.node.extend(in_order)
+    arrays = {**pad_constants, **constants}
+    graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items())
+    graph.input.append(helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, *size]))
+    graph.output.append(helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", rows, 6]))
 
     model.producer_name = "nudenet-on-triton"
     model.ir_version = 9  # the one that came with opset 19: read by every runtime we name

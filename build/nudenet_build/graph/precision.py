@@ -22,6 +22,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
+from nudenet_steps.preprocess.canvas import CANVASES, LARGEST, Canvas
+from nudenet_steps.preprocess.letterbox import TO_UNIT
+
 DECODE = "decode/"  # name prefix of the box decode's nodes, which stay in FP32
 MIN_FRAMES = 64  # fewer leave the activation ranges to chance; 500 to 1000 are recommended
 CALIBRATION_BATCH = 8
@@ -70,11 +73,11 @@ def load_calibration(path: Path, height: int, width: int, minimum: int = MIN_FRA
 
     Args:
         path: ``.npy`` file.
-        height, width: the graph's input size in pixels.
+        height, width: the graph's input size in pixels; frames of the largest canvas are accepted, too.
         minimum: fewest frames to accept.
 
     Returns:
-        memory-mapped FP32 [N,3,height,width], RGB in [0,1]; read in pieces, never held as a whole.
+        memory-mapped FP32 [N,3,H,W], RGB in [0,1]; read in pieces, never held as a whole.
 
     Raises:
         PrecisionError: unreadable, wrong shape, type or range, not finite, or too few frames.
@@ -92,7 +95,7 @@ def load_calibration(path: Path, height: int, width: int, minimum: int = MIN_FRA
         raise PrecisionError(
             f"{path} holds {frames.dtype}, expected float32 in [0,1] as the server's preprocessing makes it: {collect}"
         )
-    if frames.ndim != 4 or frames.shape[1:] != (3, height, width):
+    if frames.ndim != 4 or frames.shape[1:] not in ((3, height, width), (3, *LARGEST)):
         raise PrecisionError(
             f"{path} has shape {list(frames.shape)}, expected [N,3,{height},{width}] to fit the graph's input; "
             f"collect again with --height {height} --width {width}"
@@ -206,21 +209,45 @@ def _half_constant(tensor: onnx.TensorProto, is_scale: bool) -> onnx.TensorProto
     return numpy_helper.from_array(values, tensor.name)
 
 
-class _Frames(CalibrationDataReader):
-    """Feeds a calibration array to the quantizer, a batch at a time."""
+def canvas_of(frame: np.ndarray, canvases: Sequence[Canvas] = CANVASES) -> Canvas | None:
+    """The smallest of `canvases` that holds all of a frame [3,H,W] but black rows and columns; None where none does.
 
-    def __init__(self, name: str, frames: np.ndarray, progress: Callable[[int], None] | None) -> None:
-        self.name, self.frames, self.progress = name, frames, progress
-        self.start = 0
+    A frame on a larger canvas is the same frame with black added at the bottom or right, so nothing is lost.
+    """
+    rows, columns = (np.flatnonzero(frame.any(axis=axes)) for axes in ((0, 2), (0, 1)))
+    height, width = (int(lit[-1]) + 1 if lit.size else 1 for lit in (rows, columns))
+    fitting = [canvas for canvas in canvases if canvas.height >= height and canvas.width >= width]
+    return min(fitting, key=lambda canvas: canvas.area, default=None)
+
+
+class _Frames(CalibrationDataReader):
+    """Feeds a calibration array to the quantizer, each frame on its canvas, neighbours of one canvas together."""
+
+    def __init__(
+        self, name: str, frames: np.ndarray, canvases: Sequence[Canvas], progress: Callable[[int], None] | None
+    ) -> None:
+        self.name, self.frames, self.canvases, self.progress = name, frames, canvases, progress
+        self.start, self.used = 0, 0
 
     def get_next(self) -> dict[str, np.ndarray] | None:  # type: ignore[override]  # its contract ends with None
-        if self.start >= len(self.frames):
+        batch: list[np.ndarray] = []
+        size: Canvas | None = None
+        while self.start < len(self.frames) and len(batch) < CALIBRATION_BATCH:
+            frame = self.frames[self.start]
+            canvas = canvas_of(frame, self.canvases)
+            if canvas is not None:
+                if size not in (None, canvas):
+                    break
+                size = canvas
+                batch.append(frame[:, : canvas.height, : canvas.width])
+            self.start += 1
+        if not batch:
             return None
-        batch = np.ascontiguousarray(self.frames[self.start : self.start + CALIBRATION_BATCH])
-        self.start += len(batch)
+        self.used += len(batch)
         if self.progress:
             self.progress(self.start)
-        return {self.name: batch}
+        pixels = np.stack(batch)
+        return {self.name: pixels * TO_UNIT if pixels.dtype == np.uint8 else pixels}
 
 
 def in_group(node_name: str, groups: Sequence[str]) -> bool:
@@ -243,8 +270,9 @@ def to_int8(
     OpenVINO 2026.4.1 computes a convolution of a concatenation with signed activations wrongly, without an error.
 
     Args:
-        fp32_path: the graph from ``export_onnx.py``.
-        calibration: FP32 [N,3,H,W] in [0,1], see `load_calibration`.
+        fp32_path: a graph from ``export_onnx.py``; the dynamic one is calibrated with frames of all canvases.
+        calibration: FP32 [N,3,H,W] in [0,1] (see `load_calibration`) or UINT8, of the graph's size or the largest
+            canvas. A graph of one size uses those frames that fit.
         keep: layer groups left unquantised, see `in_group`; None is the measured choice, () quantises all.
         progress: called with the number of frames done.
         symmetric: True for TensorRT, False for OpenVINO.
@@ -256,18 +284,28 @@ def to_int8(
         PrecisionError: unknown layer group, unfit calibration data, or a result that breaks the rules above.
     """
     source = onnx.load(fp32_path)
-    shape = [dim.dim_value for dim in source.graph.input[0].type.tensor_type.shape.dim]
-    if calibration.ndim != 4 or list(calibration.shape[1:]) != shape[1:]:
-        raise PrecisionError(f"calibration data has shape {list(calibration.shape)}, the graph takes [N,{shape[1:]}]")
+    height, width = (dim.dim_value for dim in source.graph.input[0].type.tensor_type.shape.dim[2:])
+    canvases = (Canvas(height, width),) if height and width else CANVASES
+    if calibration.ndim != 4 or calibration.shape[1:] not in ((3, *canvases[0]), (3, *LARGEST)):
+        raise PrecisionError(
+            f"calibration data has shape {list(calibration.shape)}, the graph takes [N,3,{canvases[0].height},"
+            f"{canvases[0].width}] or [N,3,{LARGEST.height},{LARGEST.width}]"
+        )
     if keep is None:
         keep = KEEP_SYMMETRIC if symmetric else KEEP_ASYMMETRIC
     names = [node.name for node in source.graph.node]
     unknown = [group for group in keep if not any(in_group(name, [group]) for name in names)]
     if unknown:
         raise PrecisionError(f"no layer group {unknown[0]!r}; groups are model.0 to model.22, or model.22/cv3.0")
-    excluded = [*decode_names(source.graph), *(name for name in names if in_group(name, keep))]
-    reader = _Frames(source.graph.input[0].name, calibration, progress)
+    arithmetic = [name for name in names if name.startswith("pad/")]  # of shapes, not of pixels
+    excluded = [*decode_names(source.graph), *arithmetic, *(name for name in names if in_group(name, keep))]
+    reader = _Frames(source.graph.input[0].name, calibration, canvases, progress)
     result = _quantise(fp32_path, reader, excluded, symmetric)
+    if reader.used < min(MIN_FRAMES, len(calibration)):
+        raise PrecisionError(
+            f"only {reader.used} of {len(calibration)} calibration frames fit the graph's {height}x{width} pixels: "
+            f"collect again with --height {height} --width {width}"
+        )
     used = {node.domain for node in result.graph.node}
     for opset in [opset for opset in result.opset_import if opset.domain not in used]:
         result.opset_import.remove(opset)  # the quantizer adds a vendor's domain that nothing uses
@@ -386,7 +424,7 @@ def convert(
     if calibration_path is None:
         raise PrecisionError(f"{precision.value} needs --calibration-data calib_data.npy; FP16 is not put in its place")
     _, _, height, width = (dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim)
-    frames = load_calibration(calibration_path, height, width)
+    frames = load_calibration(calibration_path, height or LARGEST.height, width or LARGEST.width)
     if precision is Precision.INT8:
         return to_int8(fp32_path, frames, keep, symmetric=False)
     return to_int8_fp16(fp32_path, frames, keep, fp32_scales=fp32_scales)

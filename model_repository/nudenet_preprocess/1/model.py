@@ -1,4 +1,4 @@
-"""Triton glue of the preprocessing step: JPEG bytes to `input`, `geometry` and `error`."""
+"""Triton glue of the preprocessing step: JPEG bytes to `pixels` (or `input`), `geometry` and `error`."""
 
 import gc
 import json
@@ -22,6 +22,7 @@ if not (STEPS / "nudenet_steps").is_dir():
 sys.path.append(str(STEPS))
 
 from nudenet_steps.preprocess import cpu_decoder, jpeg
+from nudenet_steps.preprocess.canvas import served
 from nudenet_steps.serving import parameters
 from nudenet_steps.serving.backpressure import Backpressure
 from nudenet_steps.serving.heartbeat import Heartbeat
@@ -52,7 +53,10 @@ class TritonPythonModel:
     def initialize(self, args):
         cv2.setNumThreads(1)  # instances are the parallelism; OpenCV ignores OMP_NUM_THREADS
         config = json.loads(args["model_config"])
-        _, height, width = pb_utils.get_output_config_by_name(config, "input")["dims"]
+        # UINT8 pixels where the detector takes them, FP32 input where it is a plan as specified.
+        produced = {output["name"]: output for output in config["output"]}
+        self.output = "pixels" if "pixels" in produced else "input"
+        self.canvases = served([int(dim) for dim in produced[self.output]["dims"]])
         value = parameters.parse(config, parameters.PREPROCESS)
         self.limits = jpeg.Limits(value["max_bytes"], value["max_pixels"], value["max_scans"], value["max_scan_work"])
         strict = value["strict"]
@@ -62,15 +66,16 @@ class TritonPythonModel:
                     "the GPU's decoder does not report damage inside a file: set strict to false to accept that, "
                     "or decoder to cpu"
                 )
+            if self.output != "pixels":
+                raise ValueError("decoder nvjpeg writes UINT8: the output must be 'pixels'; or set decoder to cpu")
             from nudenet_steps.preprocess.gpu_decoder import GpuDecoder, is_shared
 
             device = int(args["model_instance_device_id"])
             # In turns, processes wait for each other when a tensor goes from one to the other on the GPU.
-            self.decoder: cpu_decoder.CpuDecoder | GpuDecoder = GpuDecoder(
-                height, width, strict, config["max_batch_size"], device, is_shared(device)
-            )
+            self.decoder: cpu_decoder.Decoder = GpuDecoder(strict, config["max_batch_size"], device, is_shared(device))
         else:
-            self.decoder = cpu_decoder.CpuDecoder(height, width, strict, config["max_batch_size"])
+            dtype = np.uint8 if self.output == "pixels" else np.float32
+            self.decoder = cpu_decoder.CpuDecoder(strict, config["max_batch_size"], dtype)
         self.counters = Counters(pb_utils, METRICS)
         self.backpressure = Backpressure(pb_utils, value["max_in_flight"])
         self.heartbeat = Heartbeat(args["model_instance_name"])
@@ -120,13 +125,10 @@ class TritonPythonModel:
         files = pb_utils.get_input_tensor_by_name(request, "image").as_numpy()
         if files.ndim != 2 or files.shape[1] != 1:
             raise ValueError(f"image must have shape [batch,1], got {list(files.shape)}")
-        batch = Batch(report, self.decoder.allocate(len(files)), {}, {})
-        for i, data in enumerate(files[:, 0]):
-            try:
-                batch.pictures[i] = cpu_decoder.read(data, batch.tensor[i], self.limits)
-            except jpeg.JpegError as error:
-                batch.errors[i] = error
-        return batch
+        tensor, found = cpu_decoder.lay_out(list(files[:, 0]), self.limits, self.decoder, self.canvases)
+        errors = {i: one for i, one in enumerate(found) if isinstance(one, jpeg.JpegError)}
+        pictures = {i: one for i, one in enumerate(found) if isinstance(one, cpu_decoder.Picture)}
+        return Batch(report, tensor, pictures, errors)
 
     def _decode(self, pictures):
         begin = time.perf_counter()
@@ -160,9 +162,9 @@ class TritonPythonModel:
                 geometry[i] = batch.pictures[i].box.geometry
         on_gpu = self.decoder.gpu_tensor(batch.tensor)
         if on_gpu is None:
-            pixels = pb_utils.Tensor("input", batch.tensor)
+            pixels = pb_utils.Tensor(self.output, batch.tensor)
         else:
-            pixels = pb_utils.Tensor.from_dlpack("input", on_gpu)
+            pixels = pb_utils.Tensor.from_dlpack(self.output, on_gpu)
         return pb_utils.InferenceResponse(
             [pixels, pb_utils.Tensor("geometry", geometry), pb_utils.Tensor("error", reasons)]
         )

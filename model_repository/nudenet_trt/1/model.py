@@ -16,21 +16,24 @@ if not (STEPS / "nudenet_steps").is_dir():
     )
 sys.path.append(str(STEPS))
 
-from nudenet_steps.engines import engine_class
+from nudenet_steps.engines import check_canvas, choose_input, engine_class, groups
+from nudenet_steps.preprocess.canvas import served
 from nudenet_steps.serving import parameters
 from nudenet_steps.serving.heartbeat import Heartbeat
 from nudenet_steps.serving.process_counts import ProcessCounts
 
 
 class TritonPythonModel:
-    """All requests of one execution run as one batch."""
+    """The requests of one execution run as one batch for each canvas among them."""
 
     def initialize(self, args):
         config = json.loads(args["model_config"])
         value = parameters.parse(config, parameters.TRT)
         folder = Path(args["model_repository"]) / args["model_version"]
+        self.inputs = [one["name"] for one in config["input"]]
+        self.canvases = served([int(dim) for dim in config["input"][0]["dims"]])
         engine = engine_class(value["engine"])  # its libraries are needed only where it runs
-        self.engine = engine(folder, config["max_batch_size"], value["precision"], value["threads"])
+        self.engine = engine(folder, config["max_batch_size"], value["precision"], value["threads"], self.canvases)
         pb_utils.Logger.log_info(f"nudenet_trt: {self.engine.name}, {self.engine.precision}")
         self.pictures = ProcessCounts("detectors")  # in each one's hands; back-pressure looks at them, too
         self.heartbeat = Heartbeat(args["model_instance_name"])
@@ -43,24 +46,43 @@ class TritonPythonModel:
 
     def execute(self, requests):
         with self.heartbeat:
-            parts = [self.engine.take(pb_utils.get_input_tensor_by_name(request, "input")) for request in requests]
-            count = sum(len(part) for part in parts)
+            taken = [self._take(request) for request in requests]
+            parts = [one for one in taken if not isinstance(one, pb_utils.InferenceResponse)]
+            count = sum(part.shape[0] for part in parts)
             self.pictures.add(count)
             try:
-                return self._answer(parts, count)
+                answers = iter(self._answer(parts, count))
             finally:
                 self.pictures.add(-count)
+            return [one if isinstance(one, pb_utils.InferenceResponse) else next(answers) for one in taken]
+
+    def _take(self, request):
+        """What the engine takes of one request, or the response that refuses it."""
+        try:
+            tensor = choose_input({name: pb_utils.get_input_tensor_by_name(request, name) for name in self.inputs})
+            check_canvas(tensor.shape(), self.canvases)
+            return self.engine.take(tensor)
+        except ValueError as error:
+            return _failure(str(error), pb_utils.TritonError.INVALID_ARG)
 
     def _answer(self, parts, count):
-        try:
-            output = self.engine.infer(parts, alone=self.pictures.total() == count)
-        except Exception as error:
-            pb_utils.Logger.log_error(f"nudenet_trt: {error!r}")
-            failure = pb_utils.TritonError(f"inference failed: {error!r}", pb_utils.TritonError.INTERNAL)
-            return [pb_utils.InferenceResponse(error=failure) for _ in parts]
-        responses, start = [], 0
-        for part in parts:
-            rows = output[start : start + len(part)]
-            responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("output", rows)]))
-            start += len(part)
-        return responses
+        """One response for each part."""
+        responses: dict[int, pb_utils.InferenceResponse] = {}
+        for group in groups(parts):
+            try:
+                output = self.engine.infer([parts[i] for i in group], alone=self.pictures.total() == count)
+            except Exception as error:
+                pb_utils.Logger.log_error(f"nudenet_trt: {error!r}")
+                for i in group:
+                    responses[i] = _failure(f"inference failed: {error!r}", pb_utils.TritonError.INTERNAL)
+                continue
+            start = 0
+            for i in group:
+                end = start + parts[i].shape[0]
+                responses[i] = pb_utils.InferenceResponse([pb_utils.Tensor("output", output[start:end])])
+                start = end
+        return [responses[i] for i in range(len(parts))]
+
+
+def _failure(message, code):
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))

@@ -56,7 +56,7 @@ def test_frames_are_what_the_server_feeds_its_detector(data_folder, tmp_path, on
         box = letterbox.fit(*header.upright_size, 320, 180)
         expected = np.empty(SHAPE, np.float32)
         pixels = jpeg.decode(path.read_bytes(), header, box.width, box.height)
-        letterbox.Writer(180, 320).write(pixels, box, expected)
+        letterbox.Writer().write(pixels, box, expected)
         np.testing.assert_array_equal(found, expected)
     assert "FACE_FEMALE" in result.output
     assert "only 6 frames" in result.output

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nudenet_build.graph import export as export_onnx
+from nudenet_steps.preprocess.canvas import CANVASES
 
 SIZES = [(180, 320), (320, 180), (320, 320)]
 
@@ -79,6 +80,28 @@ def test_finds_the_face(onnx_path, data_folder):
     assert best[4] == 1  # FACE_FEMALE
     assert best[5] > 0.8
     assert 100 < best[:4].reshape(2, 2).mean(0)[0] < 180  # the face is left of the middle
+
+
+@pytest.fixture(scope="module")
+def dynamic():
+    return export_onnx.build_dynamic_model(export_onnx.find_source())
+
+
+@pytest.mark.parametrize("canvas", CANVASES)
+def test_the_dynamic_graph_computes_what_the_static_ones_do_bit_by_bit(dynamic, canvas):
+    pixels = np.random.default_rng(0).random((2, 3, *canvas), np.float32)
+    static = export_onnx.build_model(export_onnx.find_source(), *canvas)
+    found, expected = (
+        onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"input": pixels})[0]
+        for model in (dynamic, static)
+    )
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_the_dynamic_graph_leaves_batch_height_and_width_open(dynamic):
+    dims = dynamic.graph.input[0].type.tensor_type.shape.dim
+    assert [dim.dim_param or dim.dim_value for dim in dims] == ["batch", 3, "height", "width"]
+    assert not any(node.op_type in ("Conv", "MatMul") for node in dynamic.graph.node if node.name.startswith("decode/"))
 
 
 @pytest.mark.parametrize(("height", "width"), [(0, 320), (180, 5000), (-1, 320)])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tritonclient.grpc import model_config_pb2
 
+from nudenet_steps.preprocess.canvas import CANVASES, SPECIFIED, served
 from nudenet_tools.server import repository
 from nudenet_tools.server.repository import MODEL_REPOSITORY, MODELS, Tuning, config_path, read_config, write_effective
 
@@ -28,35 +30,74 @@ def test_every_config_parses_and_is_complete(path):
         assert config.instance_group[0].count >= 1
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(MODEL_REPOSITORY)))
-def test_variants_keep_the_tensors(path):
-    model = path.relative_to(MODEL_REPOSITORY).parts[0]
-    variant, default = read_config(path), read_config(config_path(model))
+NAMES = ["", *repository.config_names()]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("model", ["nudenet", "nudenet_postprocess"])
+def test_clients_see_the_same_tensors_in_every_setting(name, model):
+    variant, default = read_config(config_path(model, name)), read_config(config_path(model))
     assert tensors(variant.input) == tensors(default.input)
     assert tensors(variant.output) == tensors(default.output)
 
 
-def test_ensemble_and_steps_agree():
-    ensemble = read_config(config_path("nudenet"))
+@pytest.mark.parametrize("name", NAMES)
+def test_ensemble_and_steps_agree(name):
+    ensemble = read_config(config_path("nudenet", name))
     flowing = tensors(ensemble.input)
     for step in ensemble.ensemble_scheduling.step:
-        model = read_config(config_path(step.model_name))
+        model = read_config(config_path(step.model_name, name))
         inputs, outputs = tensors(model.input), tensors(model.output)
-        assert set(step.input_map) == set(inputs)
-        for name, ensemble_name in step.input_map.items():
+        assert set(step.input_map) <= set(inputs)
+        assert all(entry.optional for entry in model.input if entry.name not in step.input_map)
+        for tensor, ensemble_name in step.input_map.items():
             data_type, dims = flowing[ensemble_name]
-            assert data_type == inputs[name][0]
-            assert len(dims) == len(inputs[name][1])
-            assert all(-1 in (a, b) or a == b for a, b in zip(dims, inputs[name][1], strict=True))
-        for name, ensemble_name in step.output_map.items():
-            flowing[ensemble_name] = outputs[name]
-    for name, tensor in tensors(ensemble.output).items():
-        assert flowing[name] == tensor
+            assert data_type == inputs[tensor][0]
+            assert len(dims) == len(inputs[tensor][1])
+            assert all(-1 in (a, b) or a == b for a, b in zip(dims, inputs[tensor][1], strict=True))
+        for tensor, ensemble_name in step.output_map.items():
+            flowing[ensemble_name] = outputs[tensor]
+    for tensor, expected in tensors(ensemble.output).items():
+        assert flowing[tensor] == expected
 
 
-def test_preprocessing_writes_what_the_detector_reads():
-    produced = tensors(read_config(config_path("nudenet_preprocess")).output)["input"]
-    assert produced == tensors(read_config(config_path("nudenet_trt")).input)["input"]
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_of_the_ensemble_differ_in_one_mapping(name):
+    variant, default = read_config(config_path("nudenet", name)), read_config(config_path("nudenet"))
+    decode, detect, _ = variant.ensemble_scheduling.step
+    for mapping in (decode.output_map, detect.input_map):
+        if "pixels" in mapping:
+            mapping["input"] = mapping.pop("pixels").replace("pixels", "input")
+    assert variant == default
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_preprocessing_writes_what_the_detector_reads(name):
+    produced = tensors(read_config(config_path("nudenet_preprocess", name)).output)
+    read = tensors(read_config(config_path("nudenet_trt", name)).input)
+    (tensor,) = produced.keys() & read.keys()
+    assert produced[tensor] == read[tensor]
+    one_size = name in ("", "rtx")
+    assert tensor == ("input" if one_size else "pixels")
+    assert served(read[tensor][1]) == ((SPECIFIED,) if one_size else CANVASES)
+
+
+@pytest.mark.parametrize("name", ["cpu", "cuda"])
+def test_the_stand_in_engines_take_one_of_two_inputs_of_any_canvas(name):
+    config = read_config(config_path("nudenet_trt", name))
+    assert {entry.name: tuple(entry.dims) for entry in config.input} == {
+        "input": (3, -1, -1),
+        "pixels": (3, -1, -1),
+    }
+    assert all(entry.optional and entry.allow_ragged_batch for entry in config.input)
+
+
+def test_the_specified_tensors_of_the_detector():
+    config = read_config(config_path("nudenet_trt"))
+    fp32 = config.input[0].data_type
+    assert tensors(config.input) == {"input": (fp32, (3, 180, 320))}
+    assert tensors(config.output) == {"output": (fp32, (1260, 6))}
+    assert model_config_pb2.DataType.Name(fp32) == "TYPE_FP32"
 
 
 def test_production_values_of_the_detector():

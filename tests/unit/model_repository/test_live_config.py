@@ -1,11 +1,14 @@
-"""configs/live.pbtxt: the production detector without waiting."""
+"""configs/live.pbtxt: the production detector without waiting, for pictures of any aspect."""
 
 from __future__ import annotations
+
+import itertools
 
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from nudenet_steps.preprocess.canvas import CANVASES
 from nudenet_tools.server.repository import MODEL_REPOSITORY
 
 DETECTOR = MODEL_REPOSITORY / "nudenet_trt"
@@ -23,8 +26,25 @@ def test_a_lone_frame_never_waits(live: ModelConfig) -> None:
     assert not live.dynamic_batching.preserve_ordering
 
 
+def test_its_own_plan_takes_pixels_of_any_canvas(live: ModelConfig) -> None:
+    assert live.default_model_filename == "model.live.plan"
+    assert {tensor.name: tuple(tensor.dims) for tensor in live.input} == {"pixels": (3, -1, -1)}
+    (group,) = live.instance_group
+    assert list(group.profile) == [str(i) for i in range(len(CANVASES))]
+
+
+def test_every_canvas_and_batch_size_is_captured_and_every_canvas_warmed_up(live: ModelConfig) -> None:
+    captured = [(spec.batch_size, tuple(spec.input["pixels"].dim)) for spec in live.optimization.cuda.graph_spec]
+    assert sorted(captured) == sorted(itertools.product(range(1, 9), [(3, *canvas) for canvas in CANVASES]))
+    warmed = {(warmup.batch_size, tuple(warmup.inputs["pixels"].dims)) for warmup in live.model_warmup}
+    assert warmed == set(itertools.product((1, 4, 8), [(3, *canvas) for canvas in CANVASES]))
+
+
 def test_everything_else_is_the_production_setting(live: ModelConfig) -> None:
     production = text_format.Parse((DETECTOR / "config.pbtxt").read_text(), ModelConfig())
-    live.ClearField("dynamic_batching")
-    production.ClearField("dynamic_batching")
+    for config in (live, production):
+        for name in ("dynamic_batching", "input", "output", "default_model_filename", "model_warmup"):
+            config.ClearField(name)
+        config.instance_group[0].ClearField("profile")
+        config.optimization.cuda.ClearField("graph_spec")
     assert live == production

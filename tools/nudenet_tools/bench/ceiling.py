@@ -12,6 +12,8 @@ import numpy as np
 
 from nudenet_steps.engines import engine_class
 from nudenet_steps.pipeline import ENGINE_FILES, Pipeline
+from nudenet_steps.preprocess import jpeg
+from nudenet_steps.preprocess.canvas import CANVASES, smallest
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,9 @@ class CeilingBench:
         cv2.setNumThreads(1)
         self._files, self._batch = list(files), batch
         build = engine_class(engine)
-        self._workers = [Pipeline(build(ENGINE_FILES, batch, precision, 1), batch) for _ in range(cores)]
-        self._single = Pipeline(build(ENGINE_FILES, 1, precision, cores), 1)
+        needed = sorted({smallest([jpeg.read_header(data).upright_size]) for data in files}, key=CANVASES.index)
+        self._workers = [Pipeline(build(ENGINE_FILES, batch, precision, 1, needed), batch) for _ in range(cores)]
+        self._single = Pipeline(build(ENGINE_FILES, 1, precision, cores, needed), 1)
 
     def measure(self, seconds: float) -> Ceiling:
         """Run for about `seconds`, two thirds for throughput and one for single pictures."""

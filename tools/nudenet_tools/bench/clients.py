@@ -12,7 +12,6 @@ import numpy as np
 import tritonclient.grpc as grpc
 
 from nudenet_client.transport import grpc_options
-from nudenet_steps.pipeline import HEIGHT, WIDTH
 from nudenet_steps.postprocess import nms
 from nudenet_steps.preprocess import cpu_decoder, jpeg
 from nudenet_tools.bench.process import Sample, run_for
@@ -63,16 +62,17 @@ def tensor_load(grpc_url: str, files: Sequence[bytes], index: int) -> Callable[[
     """One client that does the ensemble's Python steps itself: decode here, `nudenet_trt` there, NMS here."""
     cv2.setNumThreads(1)
     client = grpc.InferenceServerClient(**grpc_options(grpc_url))
-    decoder = cpu_decoder.CpuDecoder(HEIGHT, WIDTH, strict=True)
-    tensor = decoder.allocate(1)
+    decoder = cpu_decoder.CpuDecoder(strict=True)
     limits, settings = jpeg.Limits(), nms.Settings()
-    request = grpc.InferInput("input", list(tensor.shape), "FP32")
     outputs = [grpc.InferRequestedOutput("output")]
 
     def call(done: int) -> int:
         data = files[(index + done) % len(files)]
-        picture = cpu_decoder.read(data, tensor[0], limits)
+        tensor, (picture,) = cpu_decoder.lay_out([data], limits, decoder)
+        if isinstance(picture, jpeg.JpegError):
+            raise picture
         decoder.decode([picture])
+        request = grpc.InferInput("pixels", list(tensor.shape), "UINT8")
         request.set_data_from_numpy(tensor)
         (candidates,) = client.infer("nudenet_trt", [request], outputs=outputs).as_numpy("output")
         nms.detect(candidates, np.array(picture.box.geometry, np.float32), settings)

@@ -22,7 +22,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from nudenet_steps.pipeline import ENGINE_FILES, HEIGHT, WIDTH
+from nudenet_steps.pipeline import ENGINE_FILES
+from nudenet_steps.preprocess.canvas import SPECIFIED
 from nudenet_tools.bench import frames, gpu_checks, machine
 from nudenet_tools.bench import report as bench_report
 from nudenet_tools.bench.load import LoadBench
@@ -56,8 +57,8 @@ def measure_engine(repeats: int = 100) -> list[dict]:
     from nudenet_steps.engines.onnxruntime_cuda import CudaEngine
 
     engine = CudaEngine(ENGINE_FILES, BATCH)
-    elsewhere = np.random.default_rng(0).random((BATCH, 3, HEIGHT, WIDTH), dtype=np.float32)
-    shared = np.frombuffer(_shared_memory(elsewhere.nbytes), np.float32).reshape(elsewhere.shape)
+    elsewhere = np.random.default_rng(0).integers(0, 256, (BATCH, 3, *SPECIFIED), np.uint8)
+    shared = np.frombuffer(_shared_memory(elsewhere.nbytes), np.uint8).reshape(elsewhere.shape)
     np.copyto(shared, elsewhere)
     rows = []
     for size in range(1, BATCH + 1):
@@ -89,18 +90,16 @@ def _decode_worker(kind: str, batch: int, seconds: float, files: list[bytes], re
     if kind == "nvjpeg":
         from nudenet_steps.preprocess.gpu_decoder import GpuDecoder
 
-        chosen: cpu_decoder.CpuDecoder | GpuDecoder = GpuDecoder(HEIGHT, WIDTH, False, BATCH)
+        chosen: cpu_decoder.CpuDecoder | GpuDecoder = GpuDecoder(False, BATCH)
     else:
-        chosen = cpu_decoder.CpuDecoder(HEIGHT, WIDTH, True)
+        chosen = cpu_decoder.CpuDecoder(True)
 
     limits = jpeg.Limits()
 
     def run(first: int) -> None:
-        tensor = chosen.allocate(batch)
-        pictures = []
-        for i in range(batch):
-            pictures.append(cpu_decoder.read(files[(first + i) % len(files)], tensor[i], limits))
-        chosen.decode(pictures)
+        request = [files[(first + i) % len(files)] for i in range(batch)]
+        _, pictures = cpu_decoder.lay_out(request, limits, chosen)
+        chosen.decode([picture for picture in pictures if isinstance(picture, cpu_decoder.Picture)])
 
     run(0)
     count, begin, cpu = 0, time.perf_counter(), time.process_time()

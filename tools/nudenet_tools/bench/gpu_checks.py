@@ -10,7 +10,7 @@ import tritonclient.grpc
 
 from nudenet_client.transport import grpc_options
 from nudenet_steps.engines.onnxruntime_cpu import OnnxRuntimeEngine
-from nudenet_steps.pipeline import ENGINE_FILES, HEIGHT, WIDTH, Pipeline
+from nudenet_steps.pipeline import ENGINE_FILES, Pipeline
 from nudenet_steps.postprocess import nms
 from nudenet_tools.server.process import Server
 
@@ -28,7 +28,8 @@ class AnswerError(RuntimeError):
 def check_decoder(files: list[bytes]) -> dict:
     """Largest differences of the GPU's decoder from the CPU's, in grey levels of 255: of a mean, of a pixel.
 
-    Ways: through host memory, and left on the GPU; files that the CPU must decode, and damaged ones, in between.
+    Ways: through host memory, and left on the GPU; files that the CPU must decode, damaged ones and portrait pictures
+    in between.
     """
     from cuda.bindings import runtime
 
@@ -39,34 +40,32 @@ def check_decoder(files: list[bytes]) -> dict:
     limits, found = jpeg.Limits(), {}
     colours = cv2.imdecode(np.frombuffer(files[0], np.uint8), cv2.IMREAD_COLOR)
     progressive = cv2.imencode(".jpg", colours, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    portrait = cv2.imencode(".jpg", colours[:, : colours.shape[0] * 9 // 16])[1].tobytes()
     cut = files[1][: len(files[1]) // 2]
     calls = [
         [files[:4], [files[4], progressive]],
         [[progressive, files[2]], [cut, files[3]]],
         [[files[5]]],
+        [[portrait, portrait], [files[0]], [files[1], portrait]],
         [files[:6]] * 2,
     ]
-    reference = cpu_decoder.CpuDecoder(HEIGHT, WIDTH, False, 2 * BATCH)
+    reference = cpu_decoder.CpuDecoder(False, 2 * BATCH)
     for stays in (False, True):
-        chosen = GpuDecoder(HEIGHT, WIDTH, False, BATCH, stay_on_gpu=stays)
+        chosen = GpuDecoder(False, BATCH, stay_on_gpu=stays)
         mean = largest = 0.0
         for requests in calls:
             both: list[list[np.ndarray]] = []
             for each in (chosen, reference):
-                tensors = [each.allocate(len(batch)) for batch in requests]
-                pictures = [
-                    cpu_decoder.read(data, out, limits)
-                    for batch, tensor in zip(requests, tensors, strict=True)
-                    for data, out in zip(batch, tensor, strict=True)
-                ]
-                each.decode(pictures)
-                both.append(tensors)
+                laid_out = [cpu_decoder.lay_out(batch, limits, each) for batch in requests]
+                pictures = [picture for _, found in laid_out for picture in found]
+                each.decode([picture for picture in pictures if isinstance(picture, cpu_decoder.Picture)])
+                both.append([tensor for tensor, _ in laid_out])
             for tensor, expected in zip(*both, strict=True):
                 capsule = chosen.gpu_tensor(tensor)
                 if capsule is not None:
                     to_host = runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
                     runtime.cudaMemcpy(tensor.ctypes.data, dlpack.GpuTensor(capsule).address, tensor.nbytes, to_host)
-                differences = np.abs(tensor - expected) * 255
+                differences = np.abs(tensor.astype(np.int16) - expected)
                 mean = max(mean, float(differences.mean(axis=(1, 2, 3)).max()))
                 largest = max(largest, float(differences.max()))
         if mean > MAX_MEAN_DIFFERENCE:

@@ -41,7 +41,7 @@ def prepare(scratch: Path, files: Sequence[bytes]) -> tuple[Path, str]:
     shutil.copytree(repository.MODEL_REPOSITORY, models, ignore=shutil.ignore_patterns("*.plan*", "__pycache__"))
     frames.mkdir()
     count = _write_variants(frames, files)
-    graph, calibration = models / DETECTOR / "model.onnx", scratch / "calibration.npy"
+    graph, calibration = models / DETECTOR / "model.dynamic.onnx", scratch / "calibration.npy"
     _run("collect_calibration_data.py", frames, "--output", calibration, "--model", graph, "--least-difference", 0)
     _run("precision.py", "--precision", "INT8", "--calibration-data", calibration, "--onnx", graph)
     return models, f"{count} variants of the bundled pictures: good for speed, not for serving"

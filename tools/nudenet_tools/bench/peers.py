@@ -178,7 +178,7 @@ class PeersBench:
     """All peers, started once and measured one after the other as often as wanted; a context manager.
 
     Args:
-        server: answers the FP32 tensors of client-side preprocessing.
+        server: answers the UINT8 tensors of client-side preprocessing.
         files: JPEG files.
         concurrency: requests in flight at the service, at the textbook ensemble and at `nudenet_trt`.
         decoders: instances of the textbook's preprocessing.

@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from nudenet_steps.engines import EngineError
-from nudenet_steps.engines.onnxruntime_cpu import OnnxRuntimeEngine
 from nudenet_steps.engines.openvino import OpenVinoEngine, has_bf16
 from nudenet_steps.pipeline import ENGINE_FILES
+from nudenet_steps.preprocess.canvas import SPECIFIED
 
 BATCHES = (8, 1)
 INT8_FILE = "model.int8.onnx"
@@ -28,7 +28,7 @@ def time_precisions(engines: dict[str, OpenVinoEngine], batch: np.ndarray, round
 
     Args:
         engines: by precision.
-        batch: FP32 [n,3,H,W].
+        batch: UINT8 [n,3,H,W].
         rounds: how many rounds; each is the best of three calls.
     """
     times: dict[str, list[float]] = {name: [] for name in engines}
@@ -45,7 +45,7 @@ def time_precisions(engines: dict[str, OpenVinoEngine], batch: np.ndarray, round
 
 
 def precisions(
-    folder: Annotated[Path, typer.Option(help="Holds model.onnx and model.int8.onnx.")] = ENGINE_FILES,
+    folder: Annotated[Path, typer.Option(help="Holds model.dynamic.onnx and model.int8.onnx.")] = ENGINE_FILES,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 1,
     rounds: Annotated[int, typer.Option(min=3, help="Rounds to take the median of.")] = 40,
 ) -> None:
@@ -56,11 +56,11 @@ def precisions(
     else:
         typer.echo(f"no {INT8_FILE}: python build/precision.py --precision INT8 makes it", err=True)
     try:
-        engines = {name: OpenVinoEngine(folder, max(BATCHES), name, threads) for name in names}
+        engines = {name: OpenVinoEngine(folder, max(BATCHES), name, threads, (SPECIFIED,)) for name in names}
     except EngineError as error:
         typer.echo(f"bench: {error}", err=True)
         raise typer.Exit(2) from error
-    pictures = np.random.default_rng(0).random((max(BATCHES), *OnnxRuntimeEngine(folder).shape), np.float32)
+    pictures = np.random.default_rng(0).integers(0, 256, (max(BATCHES), 3, *SPECIFIED), np.uint8)
     table = Table("precision", "batch", "median ms", "best ms", "speed against FP32", title=f"{threads} thread(s)")
     for batch in BATCHES:
         times = time_precisions(engines, pictures[:batch], rounds)

@@ -16,18 +16,19 @@ from nudenet_tools.server.process import Installation, Options, Ports, ServerErr
 PLAN = MODEL_REPOSITORY / "nudenet_trt" / "1" / "model.plan"
 ENGINE = PLAN.with_name("model.rtx.engine")
 ONNX = PLAN.with_suffix(".onnx")
+DYNAMIC_ONNX = PLAN.with_suffix(".dynamic.onnx")
 
 
 console = Console(stderr=True, highlight=False)
 
 
 def ensure_onnx() -> None:
-    """Export the ONNX file if it is not there.
+    """Export the ONNX files if they are not there.
 
     Raises:
         ServerError: the export failed.
     """
-    if ONNX.is_file():
+    if ONNX.is_file() and DYNAMIC_ONNX.is_file():
         return
     console.print("exporting the network from the nudenet package ...")
     export = [sys.executable, str(ROOT / "build" / "export_onnx.py")]

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from nudenet_steps.engines import Engine
+from nudenet_steps.engines import Engine, groups
 from nudenet_steps.postprocess import nms
 from nudenet_steps.preprocess import cpu_decoder, jpeg, letterbox
+from nudenet_steps.preprocess.canvas import CANVASES, Canvas, smallest
 
 MODEL_REPOSITORY = Path(__file__).resolve().parents[3]
 ENGINE_FILES = MODEL_REPOSITORY / "nudenet_trt" / "1"
-HEIGHT, WIDTH = 180, 320  # pixels of the model input
 MAX_BATCH = 8
 
 
@@ -26,12 +26,17 @@ def labels() -> list[str]:
 
 
 class Preprocessor:
-    """JPEG bytes to model input, one picture at a time. One per thread."""
+    """JPEG bytes to model input, one picture at a time. One per thread.
 
-    def __init__(self, height: int = HEIGHT, width: int = WIDTH, limits: jpeg.Limits | None = None) -> None:
-        self.height, self.width = height, width
+    Args:
+        canvases: which to choose from.
+        limits: what is accepted.
+    """
+
+    def __init__(self, canvases: Sequence[Canvas] = CANVASES, limits: jpeg.Limits | None = None) -> None:
+        self.canvases = tuple(canvases)
         self.limits = limits or jpeg.Limits()
-        self._writer = letterbox.Writer(height, width)
+        self._writer = letterbox.Writer()
 
     def __call__(self, data: bytes, scaled: bool = True) -> tuple[np.ndarray, letterbox.Letterbox]:
         """Preprocess one picture.
@@ -41,16 +46,18 @@ class Preprocessor:
             scaled: False decodes at full size, to measure what the scaled decode changes.
 
         Returns:
-            FP32 [3,height,width], RGB in [0,1], and where the picture lies in it.
+            UINT8 [3,height,width], RGB, of the picture's canvas, and where the picture lies in it.
 
         Raises:
             jpeg.JpegError: refused, see its message.
         """
-        picture = cpu_decoder.read(data, np.empty((3, self.height, self.width), np.float32), self.limits)
-        box = picture.box
-        least = (box.width, box.height) if scaled else picture.header.upright_size
-        self._writer.write(jpeg.decode(data, picture.header, *least), box, picture.out)
-        return picture.out, box
+        header = cpu_decoder.read(data, self.limits)
+        canvas = smallest([header.upright_size], self.canvases)
+        box = letterbox.fit(*header.upright_size, canvas.width, canvas.height)
+        least = (box.width, box.height) if scaled else header.upright_size
+        out = np.empty((3, *canvas), np.uint8)
+        self._writer.write(jpeg.decode(data, header, *least), box, out)
+        return out, box
 
 
 class Pipeline:
@@ -62,6 +69,7 @@ class Pipeline:
         settings: of NMS.
         limits: what is accepted.
         strict: refuse damaged files.
+        canvases: which the engine serves.
     """
 
     def __init__(
@@ -71,38 +79,35 @@ class Pipeline:
         settings: nms.Settings | None = None,
         limits: jpeg.Limits | None = None,
         strict: bool = True,
+        canvases: Sequence[Canvas] = CANVASES,
     ) -> None:
         self._engine = engine
-        self._decoder = cpu_decoder.CpuDecoder(HEIGHT, WIDTH, strict, max_batch)
+        self._decoder = cpu_decoder.CpuDecoder(strict, max_batch)
         self._settings, self._limits = settings or nms.Settings(), limits or jpeg.Limits()
+        self._canvases = tuple(canvases)
 
     def run(self, files: Sequence[bytes]) -> list[np.ndarray | jpeg.JpegError]:
-        """Detections of up to `max_batch` pictures.
+        """Detections of up to `max_batch` pictures; each is worked on alone, on its own canvas.
 
         Returns:
             one each: FP32 [K,6] as `nms.detect` answers, or the error that refuses the picture.
         """
-        tensor, pictures = self.preprocess(files)
-        candidates = self._engine.infer([tensor])
-        return [
-            picture
-            if isinstance(picture, jpeg.JpegError)
-            else nms.detect(rows, np.array(picture.box.geometry, np.float32), self._settings)
-            for rows, picture in zip(candidates, pictures, strict=True)
-        ]
+        parts, pictures = self.preprocess(files)
+        answers: list = list(pictures)
+        for group in groups(parts):
+            good = [i for i in group if isinstance(pictures[i], cpu_decoder.Picture)]
+            candidates = self._engine.infer([parts[i] for i in good]) if good else ()
+            for i, rows in zip(good, candidates, strict=True):
+                answers[i] = nms.detect(rows, np.array(answers[i].box.geometry, np.float32), self._settings)
+        return answers
 
-    def preprocess(self, files: Sequence[bytes]) -> tuple[np.ndarray, list[cpu_decoder.Picture | jpeg.JpegError]]:
-        """Model input FP32 [n,3,height,width], valid until the next call, and each picture, or why it is refused."""
-        tensor = self._decoder.allocate(len(files))
+    def preprocess(self, files: Sequence[bytes]) -> tuple[list[np.ndarray], list[cpu_decoder.Picture | jpeg.JpegError]]:
+        """Model inputs UINT8 [1,3,height,width], valid until the next call, and each picture, or why it is refused."""
+        parts: list[np.ndarray] = []
         found: list[cpu_decoder.Picture | jpeg.JpegError] = []
-        for data, out in zip(files, tensor, strict=True):
-            try:
-                found.append(cpu_decoder.read(data, out, self._limits))
-            except jpeg.JpegError as error:
-                found.append(error)
+        for data in files:
+            tensor, pictures = cpu_decoder.lay_out([data], self._limits, self._decoder, self._canvases)
+            parts.append(tensor)
+            found.append(pictures[0])
         self._decoder.decode([picture for picture in found if isinstance(picture, cpu_decoder.Picture)])
-        answers = [getattr(picture, "error", None) or picture for picture in found]
-        for answer, out in zip(answers, tensor, strict=True):
-            if isinstance(answer, jpeg.JpegError):
-                out[...] = 0
-        return tensor, answers
+        return parts, [getattr(picture, "error", None) or picture for picture in found]

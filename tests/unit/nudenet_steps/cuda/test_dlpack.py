@@ -13,13 +13,16 @@ _pointer = ctypes.pythonapi.PyCapsule_GetPointer
 _pointer.restype, _pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
 
 
-def test_address_and_length_travel():
-    tensor = dlpack.GpuTensor(dlpack.export(0x7F0000001000, (4, 3, 180, 320), 0))
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_address_shape_and_type_travel(dtype):
+    tensor = dlpack.GpuTensor(dlpack.export(0x7F0000001000, (4, 3, 180, 320), dtype, 0))
     assert (tensor.address, len(tensor)) == (0x7F0000001000, 4)
+    assert tensor.shape == (4, 3, 180, 320)
+    assert tensor.dtype == dtype
 
 
 def test_the_description_lives_until_its_consumer_is_done():
-    capsule = dlpack.export(0x1000, (1, 2), 3)
+    capsule = dlpack.export(0x1000, (1, 2), np.float32, 3)
     address = _pointer(capsule, b"dltensor")
     managed = dlpack._ManagedTensor.from_address(address)
     assert list(managed.tensor.shape[:2]) == [1, 2]
@@ -31,5 +34,5 @@ def test_the_description_lives_until_its_consumer_is_done():
 
 @pytest.mark.parametrize("array", [np.zeros(3, np.float32), np.zeros(3, np.int32)], ids=["host memory", "integers"])
 def test_other_tensors_are_refused(array):
-    with pytest.raises(ValueError, match="not an FP32 tensor in GPU memory"):
+    with pytest.raises(ValueError, match="not a UINT8 or FP32 tensor in GPU memory"):
         dlpack.GpuTensor(array.__dlpack__())

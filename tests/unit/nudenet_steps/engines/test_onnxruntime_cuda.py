@@ -11,14 +11,17 @@ import types
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from nudenet_steps.cuda import dlpack
 from nudenet_steps.cuda.runtime import CudaError
-from nudenet_steps.engines import EngineError
+from nudenet_steps.engines import EngineError, onnx_graphs
 from nudenet_steps.engines.onnxruntime_cuda import CudaEngine
+from nudenet_steps.preprocess.canvas import Canvas
 
 SHAPE, CANDIDATES = (3, 4, 5), 7
+CANVASES = (Canvas(4, 5), Canvas(5, 4))
 
 
 class Runtime(types.ModuleType):
@@ -63,14 +66,18 @@ class Runtime(types.ModuleType):
 class Session:
     """ONNX Runtime's session; candidate k of a picture is k times its mean."""
 
-    def __init__(self, path, options, providers):
+    def __init__(self, content, options, providers):
         self.providers = [name for name, _ in providers]
+        self.source = onnx.load_from_string(content).graph.input[0]
 
     def get_providers(self):
         return self.providers
 
     def get_inputs(self):
-        return [types.SimpleNamespace(shape=["batch", *SHAPE])]
+        tensor = self.source.type.tensor_type
+        kind = {1: "tensor(float)", 2: "tensor(uint8)"}[tensor.elem_type]
+        shape = ["batch", *(dim.dim_value for dim in tensor.shape.dim[1:])]
+        return [types.SimpleNamespace(name=self.source.name, type=kind, shape=shape)]
 
     def get_outputs(self):
         return [types.SimpleNamespace(shape=["batch", CANDIDATES])]
@@ -79,20 +86,20 @@ class Session:
         return Binding()
 
     def run_with_iobinding(self, binding, options):
-        means = binding.input.mean(axis=tuple(range(1, binding.input.ndim)))
-        binding.output[...] = means[:, None] * np.arange(CANDIDATES)
+        binding.output[...] = expected(binding.input)
 
 
 class Binding:
     def bind_input(self, name, device, index, dtype, shape, address):
-        self.input = _at(address, shape)
+        self.input = _at(address, shape, dtype)
 
     def bind_output(self, name, device, index, dtype, shape, address):
-        self.output = _at(address, shape)
+        self.output = _at(address, shape, dtype)
 
 
-def _at(address, shape):
-    return np.ctypeslib.as_array((ctypes.c_float * int(np.prod(shape))).from_address(address)).reshape(shape)
+def _at(address, shape, dtype):
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address)).view(dtype).reshape(shape)
 
 
 class RunOptions:
@@ -114,16 +121,33 @@ def runtime(monkeypatch):
 
 
 @pytest.fixture
-def engine(runtime, tmp_path):
-    (tmp_path / "model.fp16.onnx").touch()
-    engine = CudaEngine(tmp_path, 8)
+def engine(runtime, tmp_path, monkeypatch):
+    """Serves two canvases of a graph that hands its input through."""
+
+    def fix_canvas(model, canvas):  # the real one runs a real session, see test_onnx_graphs.py
+        fixed = onnx.ModelProto()
+        fixed.CopyFrom(model)
+        for dim, side in zip(fixed.graph.input[0].type.tensor_type.shape.dim[2:], canvas, strict=True):
+            dim.dim_value = side
+        return fixed
+
+    monkeypatch.setattr(onnx_graphs, "fix_canvas", fix_canvas)
+    values = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", 3, "height", "width"])
+        for name in ("input", "output")
+    ]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["input"], ["output"])], "g", *[[v] for v in values]
+    )
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "model.fp16.onnx")
+    engine = CudaEngine(tmp_path, 8, canvases=CANVASES)
     runtime.copies.clear()
     return engine
 
 
-@pytest.fixture
-def pictures():
-    return np.random.default_rng(0).random((8, *SHAPE), dtype=np.float32)
+@pytest.fixture(params=[np.uint8, np.float32], ids=["pixels", "input"])
+def pictures(request):
+    return np.random.default_rng(0).integers(0, 256, (8, *SHAPE)).astype(request.param)
 
 
 @pytest.fixture
@@ -132,18 +156,18 @@ def shared(pictures):
     path = Path("/dev/shm") / f"nudenet-test-cuda-engine-{os.getpid()}"
     path.write_bytes(bytes(pictures.nbytes))
     with path.open("r+b") as file:
-        memory = np.frombuffer(mmap.mmap(file.fileno(), pictures.nbytes), np.float32).reshape(pictures.shape)
+        memory = np.frombuffer(mmap.mmap(file.fileno(), pictures.nbytes), pictures.dtype).reshape(pictures.shape)
     path.unlink()
     np.copyto(memory, pictures)
     return memory
 
 
 def expected(pictures):
-    return pictures.mean(axis=(1, 2, 3))[:, None] * np.arange(CANDIDATES)
+    return pictures.mean(axis=(1, 2, 3), dtype=np.float32)[:, None] * np.arange(CANDIDATES)
 
 
 def test_parts_are_put_together_in_order_wherever_they_lie(engine, pictures, shared):
-    on_gpu = dlpack.GpuTensor(dlpack.export(pictures[3:].ctypes.data, (2, *SHAPE), 0))
+    on_gpu = dlpack.GpuTensor(dlpack.export(pictures[3:].ctypes.data, (2, *SHAPE), pictures.dtype, 0))
     reversed_rows = pictures[5:8, :, ::-1].copy()[:, :, ::-1]  # not contiguous
     found = engine.infer([shared[:1], pictures[1:3], on_gpu, reversed_rows])
     np.testing.assert_allclose(found, expected(pictures), rtol=1e-5)
@@ -158,8 +182,15 @@ def test_shared_memory_is_read_in_place_and_other_memory_is_not(engine, runtime,
 
 
 def test_tensors_on_the_gpu_stay_there(engine, runtime, pictures):
-    engine.infer([dlpack.GpuTensor(dlpack.export(pictures.ctypes.data, pictures.shape, 0))])
+    engine.infer([dlpack.GpuTensor(dlpack.export(pictures.ctypes.data, pictures.shape, pictures.dtype, 0))])
     assert [kind for _, _, kind in runtime.copies] == ["DeviceToDevice", "DeviceToHost"]
+
+
+def test_canvases_do_not_mix(engine, pictures):
+    turned = np.ascontiguousarray(pictures.transpose(0, 1, 3, 2))[::-1].copy()
+    first, second = engine.infer([pictures[:2]]), engine.infer([turned[:3]])
+    np.testing.assert_allclose(first, expected(pictures[:2]), rtol=1e-5)
+    np.testing.assert_allclose(second, expected(turned[:3]), rtol=1e-5)
 
 
 def test_a_cuda_error_says_so(engine, runtime, pictures):
@@ -168,7 +199,9 @@ def test_a_cuda_error_says_so(engine, runtime, pictures):
         engine.infer([pictures[:1]])
 
 
-@pytest.mark.parametrize(("precision", "message"), [("INT8", "must be one of"), ("FP32", "model.onnx is missing")])
+@pytest.mark.parametrize(
+    ("precision", "message"), [("INT8", "must be one of"), ("FP32", "model.dynamic.onnx is missing")]
+)
 def test_wrong_choices_say_what_to_do(runtime, tmp_path, precision, message):
     with pytest.raises(EngineError, match=message):
         CudaEngine(tmp_path, 8, precision)
@@ -183,7 +216,7 @@ def test_take_views_host_memory_and_addresses_gpu_memory(pictures):
             return not self.on_gpu
 
         def to_dlpack(self):
-            return dlpack.export(pictures.ctypes.data, pictures.shape, 0)
+            return dlpack.export(pictures.ctypes.data, pictures.shape, pictures.dtype, 0)
 
         def __dlpack__(self):
             return pictures.__dlpack__()

@@ -86,7 +86,7 @@ def test_answers_for_parts_wherever_they_lie(world, folder, pictures):
     engine = engine_class("rtx")(folder, LARGEST)
     assert (engine.name, engine.precision) == (f"TensorRT for RTX {rtx.__version__}", "FP16")
     world.gpu.held[pictures.ctypes.data] = pictures.data  # the last picture lies on the GPU
-    on_gpu = dlpack.GpuTensor(dlpack.export(pictures[2:].ctypes.data, (1, 3, *SIZE), 0))
+    on_gpu = dlpack.GpuTensor(dlpack.export(pictures[2:].ctypes.data, (1, 3, *SIZE), np.float32, 0))
     for parts in ([pictures], [pictures[:1], pictures[1:2], on_gpu], [pictures[1:2]]):
         rows = pictures[1:2] if len(parts) == 1 and len(parts[0]) == 1 else pictures
         np.testing.assert_allclose(engine.infer(parts), expected(rows), rtol=1e-5)

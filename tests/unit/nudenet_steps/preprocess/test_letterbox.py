@@ -17,7 +17,7 @@ def write(pixels: np.ndarray, source: tuple[int, int] | None = None) -> tuple[np
     width, height = source or pixels.shape[1::-1]
     box = letterbox.fit(width, height, WIDTH, HEIGHT)
     out = np.full((3, HEIGHT, WIDTH), np.nan, np.float32)
-    letterbox.Writer(HEIGHT, WIDTH).write(pixels, box, out)
+    letterbox.Writer().write(pixels, box, out)
     return out, box
 
 
@@ -78,7 +78,7 @@ def test_exact_pixels_are_copied():
 
 
 def test_one_writer_does_not_mix_pictures():
-    writer = letterbox.Writer(HEIGHT, WIDTH)
+    writer = letterbox.Writer()
     outs = []
     for shape, value in (((180, 320), 255), ((50, 50), 100), ((180, 320), 7)):
         out = np.full((3, HEIGHT, WIDTH), np.nan, np.float32)

@@ -8,8 +8,13 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
+import numpy as np
+
 _NAME = b"dltensor"
-_CUDA, _FLOAT = 2, 2  # kDLCUDA, kDLFloat
+_CUDA = 2  # kDLCUDA
+# kDLUInt and kDLFloat with their bits
+_TYPES = {np.dtype(np.uint8): (1, 8), np.dtype(np.float32): (2, 32)}
+_DTYPES = {code: dtype for dtype, code in _TYPES.items()}
 
 
 class _Tensor(ctypes.Structure):
@@ -47,24 +52,31 @@ def _release(address: int) -> None:
     _alive.pop(address, None)
 
 
-def export(address: int, shape: tuple[int, ...], device: int) -> Any:
-    """A capsule of FP32 `shape` at `address` on GPU `device`; the memory stays ours, and must outlast its consumer."""
+def export(address: int, shape: tuple[int, ...], dtype: Any, device: int) -> Any:
+    """A capsule of `shape` at `address` on GPU `device`; the memory stays ours, and must outlast its consumer.
+
+    Args:
+        dtype: UINT8 or FP32.
+    """
     dims = (ctypes.c_int64 * len(shape))(*shape)
-    managed = _ManagedTensor(_Tensor(address, _CUDA, device, len(shape), _FLOAT, 32, 1, dims, None, 0), None, _release)
+    code, bits = _TYPES[np.dtype(dtype)]
+    managed = _ManagedTensor(_Tensor(address, _CUDA, device, len(shape), code, bits, 1, dims, None, 0), None, _release)
     _alive[ctypes.addressof(managed)] = (managed, dims)
     return _new(ctypes.addressof(managed), _NAME, None)
 
 
 class GpuTensor:
-    """FP32 [n,...] in GPU memory that somebody else owns: `address`, and n as its length; valid while this lives."""
+    """A tensor in GPU memory that somebody else owns: `address`, `shape` and `dtype`; valid while this lives."""
 
     def __init__(self, capsule: Any) -> None:
         tensor = _ManagedTensor.from_address(_pointer(capsule, _NAME)).tensor
-        if (tensor.device_type, tensor.code, tensor.bits) != (_CUDA, _FLOAT, 32):
-            raise ValueError("not an FP32 tensor in GPU memory")
+        dtype = _DTYPES.get((tensor.code, tensor.bits))
+        if tensor.device_type != _CUDA or dtype is None:
+            raise ValueError("not a UINT8 or FP32 tensor in GPU memory")
         self._capsule = capsule
-        self._count = tensor.shape[0]
+        self.shape = tuple(tensor.shape[i] for i in range(tensor.ndim))
+        self.dtype = dtype
         self.address = tensor.data + tensor.byte_offset
 
     def __len__(self) -> int:
-        return self._count
+        return self.shape[0]

@@ -1,17 +1,19 @@
 """Engines behind `nudenet_trt`: one module an engine, loaded when it is used, since each needs libraries of its own.
 
-An engine takes FP32 [n,3,height,width] and answers FP32 [n,candidates,6] for any n up to its largest batch.
-docs/adding-an-engine.md says how to add one.
+An engine takes pictures of one canvas, UINT8 or FP32 [n,3,height,width], and answers FP32 [n,candidates,6] for any n
+up to its largest batch. docs/adding-an-engine.md says how to add one.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+
+from nudenet_steps.preprocess.canvas import CANVASES, Canvas
 
 # The parameter `engine` of nudenet_trt -> module in this package, class.
 ENGINES = {
@@ -20,6 +22,7 @@ ENGINES = {
     "cuda": ("onnxruntime_cuda", "CudaEngine"),
     "rtx": ("tensorrt_rtx", "TensorRtRtxEngine"),
 }
+INPUTS = {"pixels": np.uint8, "input": np.float32}  # of nudenet_trt; exactly one comes with a request
 
 
 class EngineError(RuntimeError):
@@ -32,7 +35,14 @@ class Engine(Protocol):
     name: str  # engine and version, for the log
     precision: str  # the one in use
 
-    def __init__(self, folder: Path, max_batch: int, precision: str = "auto", threads: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        max_batch: int,
+        precision: str = "auto",
+        threads: int = 0,
+        canvases: Sequence[Canvas] = CANVASES,
+    ) -> None:
         """Load from `folder`, the model's version folder, and be ready for every batch size up to `max_batch`.
 
         Raises:
@@ -40,17 +50,17 @@ class Engine(Protocol):
         """
 
     def take(self, tensor: Any) -> Any:
-        """What `infer` takes, out of Triton's tensor, without a copy where that is possible."""
+        """What `infer` takes out of Triton's tensor, if possible without a copy; has ``shape`` and ``dtype``."""
 
     def infer(self, parts: Sequence[Any], alone: bool = True) -> np.ndarray:
-        """Run the parts, FP32 [n_i,3,height,width] each, as one batch.
+        """Run the parts as one batch.
 
         Args:
-            parts: one a request.
+            parts: one a request, [n_i,3,height,width] each: all of one canvas, and all UINT8 0..255 or FP32 in [0,1].
             alone: no other instance of the model is at work.
 
         Returns:
-            FP32 [sum n_i,candidates,6]; valid until the next call.
+            FP32 [sum n_i,candidates,6]; valid until the next call for the same canvas and type.
         """
 
 
@@ -64,3 +74,37 @@ def engine_class(name: str) -> type[Engine]:
         raise EngineError(f"unknown engine {name!r}; known: {', '.join(ENGINES)}")
     module, attribute = ENGINES[name]
     return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+
+
+def choose_input(tensors: Mapping[str, Any]) -> Any:
+    """The one tensor among `tensors` of a request, by input name; absent inputs are None.
+
+    Raises:
+        ValueError: none or both were sent.
+    """
+    sent = [name for name in INPUTS if tensors.get(name) is not None]
+    if len(sent) != 1:
+        raise ValueError(
+            "nudenet_trt takes exactly one of its inputs, 'pixels' (UINT8, 0..255) or 'input' (FP32, in [0,1]); "
+            f"this request has {'both' if sent else 'none'}"
+        )
+    return tensors[sent[0]]
+
+
+def check_canvas(shape: Sequence[int], canvases: Sequence[Canvas]) -> None:
+    """Refuse a batch [n,3,height,width] of a size that is not served.
+
+    Raises:
+        ValueError: names what is.
+    """
+    if tuple(shape[2:]) not in canvases or shape[1] != 3:
+        sizes = ", ".join(f"[n,3,{canvas.height},{canvas.width}]" for canvas in canvases)
+        raise ValueError(f"shape {list(shape)} is not served by nudenet_trt; send one of {sizes}")
+
+
+def groups(parts: Sequence[Any]) -> list[list[int]]:
+    """Which of `parts` can run as one batch: indices by canvas and type, in order of appearance."""
+    found: dict[tuple, list[int]] = {}
+    for i, part in enumerate(parts):
+        found.setdefault((tuple(part.shape[1:]), str(part.dtype)), []).append(i)
+    return list(found.values())

@@ -8,28 +8,39 @@ from pathlib import Path
 import numpy as np
 
 from nudenet_steps.engines import EngineError
+from nudenet_steps.preprocess.canvas import CANVASES, Canvas
+from nudenet_steps.preprocess.letterbox import TO_UNIT
 
 
 class OnnxRuntimeEngine:
-    """Any graph with the detector's tensors; FP32 unless the graph itself says otherwise."""
+    """Any graph with the detector's FP32 `input`; FP32 unless the graph itself says otherwise."""
 
-    def __init__(self, folder: Path, max_batch: int = 8, precision: str = "FP32", threads: int = 0) -> None:
-        """Load ``model.onnx`` of `folder`.
+    def __init__(
+        self,
+        folder: Path,
+        max_batch: int = 8,
+        precision: str = "FP32",
+        threads: int = 0,
+        canvases: Sequence[Canvas] = CANVASES,
+    ) -> None:
+        """Load ``model.dynamic.onnx`` of `folder`.
 
         Args:
-            folder: holds model.onnx.
+            folder: holds model.dynamic.onnx.
             max_batch: not used; the graph takes any batch.
             precision: FP32; auto is FP32.
             threads: CPU threads; 0 uses all cores.
+            canvases: not used; the graph takes any.
 
         Raises:
-            EngineError: another precision, or no model.onnx.
+            EngineError: another precision, or no model.dynamic.onnx.
         """
         if precision not in ("auto", "FP32"):
             raise EngineError(f"precision must be auto or FP32, got {precision!r}")
-        if not (folder / "model.onnx").is_file():
-            raise EngineError(f"{folder / 'model.onnx'} is missing: run python build/export_onnx.py")
-        self._load(folder / "model.onnx", threads)
+        path = folder / "model.dynamic.onnx"
+        if not path.is_file():
+            raise EngineError(f"{path} is missing: run python build/export_onnx.py")
+        self._load(path, threads)
 
     @classmethod
     def from_graph(cls, graph: Path | bytes, threads: int = 0) -> OnnxRuntimeEngine:
@@ -51,13 +62,14 @@ class OnnxRuntimeEngine:
         self.precision = "FP32"
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """(3, height, width) of the input."""
-        return tuple(self._session.get_inputs()[0].shape[1:])
+    def canvases(self) -> tuple[Canvas, ...]:
+        """What the graph takes: its own size, or all canvases where that is open."""
+        _, _, height, width = self._session.get_inputs()[0].shape
+        return (Canvas(height, width),) if isinstance(height, int) else CANVASES
 
     take = staticmethod(np.from_dlpack)  # a view of the memory of Triton's tensor; its as_numpy is a copy
 
     def infer(self, parts: Sequence[np.ndarray], alone: bool = True) -> np.ndarray:
-        """FP32 [n_i,3,height,width] each to FP32 [sum n_i,candidates,6]; `alone` makes no difference."""
+        """UINT8 or FP32 [n_i,3,height,width] each to FP32 [sum n_i,candidates,6]; `alone` makes no difference."""
         batch = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        return self._session.run(None, {"input": batch})[0]
+        return self._session.run(None, {"input": batch * TO_UNIT if batch.dtype == np.uint8 else batch})[0]

@@ -19,6 +19,7 @@ from nudenet_steps.cuda import runtime
 from nudenet_steps.cuda.dlpack import GpuTensor
 from nudenet_steps.cuda.execution import Execution, ExecutionError, Loader
 from nudenet_steps.engines import EngineError
+from nudenet_steps.preprocess.canvas import Canvas
 
 FILE = "model.rtx.engine"
 _MODULES = ("tensorrt_rtx", "tensorrt_rtx_bindings")  # the second is there without the first where only wheels are
@@ -28,7 +29,14 @@ _BUILD = "python build/convert_to_tensorrt.py --runtime rtx"
 class TensorRtRtxEngine:
     """One engine, one execution context; every batch size is compiled and captured before the first request."""
 
-    def __init__(self, folder: Path, max_batch: int, precision: str = "auto", threads: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        max_batch: int,
+        precision: str = "auto",
+        threads: int = 0,
+        canvases: Sequence[Canvas] | None = None,
+    ) -> None:
         """Load, compile what the kernel cache lacks, and warm up.
 
         Args:
@@ -36,10 +44,11 @@ class TensorRtRtxEngine:
             max_batch: largest number of pictures in one call.
             precision: auto, or the one that the engine was built in.
             threads: not used; the GPU does the work.
+            canvases: the one that is configured; None takes the engine's.
 
         Raises:
-            EngineError: a missing file or library, another precision, a smaller batch, or a GPU that TensorRT for RTX
-                or this engine does not serve.
+            EngineError: a missing file or library, another precision or canvas, a smaller batch, or a GPU that TensorRT
+                for RTX or this engine does not serve.
             CudaError: no GPU, or out of memory.
         """
         path = folder / FILE
@@ -54,6 +63,11 @@ class TensorRtRtxEngine:
             raise EngineError(
                 f"{path} takes batches of up to {passport['max_batch']}, max_batch_size is {max_batch}: build it "
                 f"again: {_BUILD} --batch-size {max_batch}"
+            )
+        if canvases is not None and [*canvases] != [Canvas(*passport["input_shape"][1:])]:
+            raise EngineError(
+                f"{path} takes {passport['input_shape'][1:]} only, configured are {[[*one] for one in canvases]}: "
+                "set the dims of nudenet_trt's input to that size"
             )
         trt = load_library()
         cuda = runtime.load()

@@ -1,13 +1,15 @@
-"""From a checked header to model input: what all decoders share, and the one on the CPU. No Triton import."""
+"""From JPEG files to model input: what all decoders share, and the one on the CPU. No Triton import."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 
 from nudenet_steps.preprocess import jpeg, letterbox
+from nudenet_steps.preprocess.canvas import CANVASES, LARGEST, Canvas, smallest
 
 
 @dataclass
@@ -17,12 +19,25 @@ class Picture:
     data: bytes
     header: jpeg.Header
     box: letterbox.Letterbox
-    out: np.ndarray  # FP32 [3,height,width], C-contiguous
+    out: np.ndarray  # UINT8 or FP32 [3,height,width], C-contiguous
     error: jpeg.JpegError | None = field(default=None)
 
 
-def read(data: bytes, out: np.ndarray, limits: jpeg.Limits) -> Picture:
-    """Check one file by its headers and lay it out for `out`, FP32 [3,height,width]; nothing is decoded yet.
+class Decoder(Protocol):
+    """What preprocessing asks of a decoder."""
+
+    def allocate(self, count: int, canvas: Canvas) -> np.ndarray:
+        """Memory for `count` pictures, [count,3,height,width], not initialised; taken back by `decode`."""
+
+    def decode(self, pictures: Sequence[Picture]) -> None:
+        """Fill ``out`` of every picture, or set its ``error``; one bad picture does not touch the others."""
+
+    def gpu_tensor(self, tensor: np.ndarray) -> Any:
+        """A DLPack capsule of the same pixels in GPU memory; None where there is none."""
+
+
+def read(data: bytes, limits: jpeg.Limits) -> jpeg.Header:
+    """Check one file by its headers; nothing is decoded yet.
 
     Raises:
         JpegError: refused, see its message.
@@ -35,26 +50,63 @@ def read(data: bytes, out: np.ndarray, limits: jpeg.Limits) -> Picture:
         raise
     except Exception as error:  # nobody thought of it: this picture's trouble, not its neighbours'
         raise jpeg.JpegError("internal", f"reading failed: {error!r}") from error
-    _, height, width = out.shape
-    return Picture(data, header, letterbox.fit(*header.upright_size, width, height), out)
+    return header
+
+
+def lay_out(
+    files: Sequence[bytes], limits: jpeg.Limits, decoder: Decoder, canvases: Sequence[Canvas] = CANVASES
+) -> tuple[np.ndarray, list[Picture | jpeg.JpegError]]:
+    """Check the files of one request and give them one tensor, on the smallest canvas that holds them all.
+
+    Args:
+        files: JPEG files.
+        limits: what is accepted.
+        decoder: gives the memory, and decodes later.
+        canvases: which are served.
+
+    Returns:
+        the tensor [n,3,height,width], not filled yet, and for each file a picture to decode or why it is refused.
+    """
+    headers: list[jpeg.Header | jpeg.JpegError] = []
+    for data in files:
+        try:
+            headers.append(read(data, limits))
+        except jpeg.JpegError as error:
+            headers.append(error)
+    canvas = smallest([one.upright_size for one in headers if isinstance(one, jpeg.Header)], canvases)
+    tensor = decoder.allocate(len(files), canvas)
+    pictures: list[Picture | jpeg.JpegError] = [
+        Picture(data, header, letterbox.fit(*header.upright_size, canvas.width, canvas.height), out)
+        if isinstance(header, jpeg.Header)
+        else header
+        for data, header, out in zip(files, headers, tensor, strict=True)
+    ]
+    return tensor, pictures
 
 
 class CpuDecoder:
-    """libjpeg-turbo, scaled while decoding. Takes every picture that `jpeg.read_header` accepts."""
+    """libjpeg-turbo, scaled while decoding. Takes every picture that `jpeg.read_header` accepts.
 
-    def __init__(self, height: int, width: int, strict: bool, max_batch: int = 8) -> None:
-        self._writer = letterbox.Writer(height, width)
-        self._shape = (3, height, width)
+    Args:
+        strict: refuse damaged files.
+        max_batch: pictures that fit into the memory that is kept.
+        dtype: of the model input: UINT8 0..255, or FP32 in [0,1].
+    """
+
+    def __init__(self, strict: bool, max_batch: int = 8, dtype: type = np.uint8) -> None:
+        self._writer = letterbox.Writer()
         self._strict = strict
-        self._memory = np.zeros((max_batch, *self._shape), np.float32)  # pages once touched stay, and stay in the cache
+        # Pages once touched stay, and stay in the cache.
+        self._memory: np.ndarray = np.zeros(max_batch * 3 * LARGEST.area, dtype)
         self._used = 0
 
-    def allocate(self, count: int) -> np.ndarray:
-        """Memory for `count` pictures, FP32 [count,3,height,width], not initialised; taken back by `decode`."""
-        if self._used + count > len(self._memory):
-            return np.empty((count, *self._shape), np.float32)
-        self._used += count
-        return self._memory[self._used - count : self._used]
+    def allocate(self, count: int, canvas: Canvas) -> np.ndarray:
+        """Memory for `count` pictures, [count,3,height,width], not initialised; taken back by `decode`."""
+        shape, size = (count, 3, *canvas), count * 3 * canvas.area
+        if self._used + size > len(self._memory):
+            return np.empty(shape, self._memory.dtype)
+        self._used += size
+        return self._memory[self._used - size : self._used].reshape(shape)
 
     def decode(self, pictures: Sequence[Picture]) -> None:
         """Fill ``out`` of every picture, or set its ``error``; one bad picture does not touch the others."""
@@ -70,4 +122,4 @@ class CpuDecoder:
                 picture.error = jpeg.JpegError("internal", f"decoding failed: {error!r}")
 
     def gpu_tensor(self, tensor: np.ndarray) -> None:
-        """Pictures are in host memory only; see `nvjpeg.GpuDecoder.gpu_tensor`."""
+        """Pictures are in host memory only; see `gpu_decoder.GpuDecoder.gpu_tensor`."""

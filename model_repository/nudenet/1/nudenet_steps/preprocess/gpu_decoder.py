@@ -18,6 +18,7 @@ from cuda.bindings import runtime as _runtime
 
 from nudenet_steps.cuda import dlpack
 from nudenet_steps.cuda.runtime import Checked, page_locked
+from nudenet_steps.preprocess.canvas import LARGEST, Canvas
 from nudenet_steps.preprocess.cpu_decoder import CpuDecoder, Picture
 
 driver, nvrtc, runtime = Checked(_driver), Checked(_nvrtc), Checked(_runtime)
@@ -31,12 +32,16 @@ _MAX_REMEMBERED, _MAX_HEADER_BYTES = 256, 16384  # headers, 600 bytes each witho
 
 # Area average (what INTER_AREA does): each output pixel is the mean of the source rectangle that it covers.
 _KERNEL = r"""
-struct Source { const unsigned char* pixels; int width, height, box_width, box_height; };
+struct Source {
+  const unsigned char* pixels;
+  unsigned char* out;
+  int width, height, box_width, box_height, canvas_width, canvas_height;
+};
 
-extern "C" __global__ void shrink(const Source* sources, float* out, int width, int height) {
+extern "C" __global__ void shrink(const Source* sources) {
   int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y, image = blockIdx.z / 3, channel = blockIdx.z % 3;
-  if (x >= width) return;
   Source s = sources[image];
+  if (x >= s.canvas_width || y >= s.canvas_height) return;
   float value = 0.f;
   if (x < s.box_width && y < s.box_height) {
     const unsigned char* plane = s.pixels + (size_t)channel * s.width * s.height;
@@ -52,9 +57,9 @@ extern "C" __global__ void shrink(const Source* sources, float* out, int width, 
         weight += w;
       }
     }
-    value = total / (weight * 255.f);
+    value = total / weight;
   }
-  out[((size_t)blockIdx.z * height + y) * width + x] = value;
+  s.out[((size_t)channel * s.canvas_height + y) * s.canvas_width + x] = (unsigned char)(value + 0.5f);
 }
 """
 
@@ -70,10 +75,13 @@ class _Image(ctypes.Structure):
 class _Source(ctypes.Structure):
     _fields_ = (
         ("pixels", ctypes.c_void_p),
+        ("out", ctypes.c_void_p),
         ("width", ctypes.c_int),
         ("height", ctypes.c_int),
         ("box_width", ctypes.c_int),
         ("box_height", ctypes.c_int),
+        ("canvas_width", ctypes.c_int),
+        ("canvas_height", ctypes.c_int),
     )
 
 
@@ -83,11 +91,9 @@ def is_shared(device: int) -> bool:
 
 
 class GpuDecoder:
-    """Decodes up to `max_batch` pictures in one go. Output lies in page-locked memory, valid until the next call."""
+    """Decodes up to `max_batch` pictures in one go, to UINT8. Output lies in page-locked memory until the next call."""
 
-    def __init__(
-        self, height: int, width: int, strict: bool, max_batch: int, device: int = 0, stay_on_gpu: bool = False
-    ) -> None:
+    def __init__(self, strict: bool, max_batch: int, device: int = 0, stay_on_gpu: bool = False) -> None:
         """Set up decoder, kernel and memory on GPU `device`.
 
         Args:
@@ -97,17 +103,16 @@ class GpuDecoder:
             GpuError: no nvJPEG, or a GPU without the JPEG engine.
             CudaError: no GPU, or out of memory.
         """
-        self._height, self._width, self._max_batch = height, width, max_batch
-        self._device, self._stays_on_gpu = device, stay_on_gpu
-        self._on_gpu: frozenset[int] = frozenset()  # slots that the GPU has filled
-        self._cpu = CpuDecoder(height, width, strict)
+        self._max_batch, self._device, self._stays_on_gpu = max_batch, device, stay_on_gpu
+        self._on_gpu: frozenset[int] = frozenset()  # offsets of the pictures that the GPU has filled
+        self._cpu = CpuDecoder(strict)
         runtime.cudaSetDevice(device)
         runtime.cudaFree(0)  # creates the context
         self._stream = runtime.cudaStreamCreateWithFlags(runtime.cudaStreamNonBlocking)
         self._kernel = self._compile(device)
-        size = max_batch * 3 * height * width
-        self._result = runtime.cudaMalloc(size * 4)
-        self._host = page_locked(runtime, (max_batch, 3, height, width))
+        # Host and GPU memory of one layout: a picture lies at the same offset in both.
+        self._host = page_locked(runtime, (max_batch * 3 * LARGEST.area,), np.uint8)
+        self._result = runtime.cudaMalloc(self._host.nbytes)
         self._used = 0
         self._device_sources = runtime.cudaMalloc(max_batch * ctypes.sizeof(_Source))
         self._arena, self._arena_bytes = 0, 0
@@ -152,12 +157,13 @@ class GpuDecoder:
         if status:
             raise GpuError(f"{name} failed with status {status}")
 
-    def allocate(self, count: int) -> np.ndarray:
-        """Memory for `count` pictures, FP32 [count,3,height,width]; valid until after the next `decode`."""
-        if self._used + count > self._max_batch:
-            return self._cpu.allocate(count)
-        self._used += count
-        return self._host[self._used - count : self._used]
+    def allocate(self, count: int, canvas: Canvas) -> np.ndarray:
+        """Memory for `count` pictures, UINT8 [count,3,height,width]; valid until after the next `decode`."""
+        size = count * 3 * canvas.area
+        if self._used + size > len(self._host):
+            return self._cpu.allocate(count, canvas)
+        self._used += size
+        return self._host[self._used - size : self._used].reshape(count, 3, *canvas)
 
     def _is_suitable(self, picture: Picture) -> bool:
         """Whether the hardware decodes this file as the CPU decoder would."""
@@ -191,13 +197,13 @@ class GpuDecoder:
 
     def decode(self, pictures: Sequence[Picture]) -> None:
         """Fill ``out`` of every picture, or set its ``error``; one bad picture does not touch the others."""
-        self._used = 0
-        on_gpu = {
-            slot: picture
-            for picture in pictures
-            if (slot := self._slot(picture.out)) is not None and self._is_suitable(picture)
-        }
-        if on_gpu and not self._decode_on_gpu(on_gpu):
+        used, self._used = self._used, 0
+        suitable = [picture for picture in pictures if self._is_suitable(picture)]
+        located = [(self._offset(picture.out), picture) for picture in suitable]
+        on_gpu = {offset: picture for offset, picture in located if offset is not None}
+        while len(on_gpu) > self._max_batch:  # small canvases: more pictures fit into the memory than into a batch
+            on_gpu.popitem()
+        if on_gpu and not self._decode_on_gpu(on_gpu, used):
             on_gpu = {}
         self._on_gpu = frozenset(on_gpu)
         chosen = {id(picture) for picture in on_gpu.values()}
@@ -208,28 +214,35 @@ class GpuDecoder:
 
         None where there is none: without `stay_on_gpu`, or where more was allocated than fits.
         """
-        first = self._slot(tensor)
+        first = self._offset(tensor)
         if not self._stays_on_gpu or first is None:
             return None
-        address = int(self._result) + first * self._host[0].nbytes
+        address = int(self._result) + first
         to_device = runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
         for i, picture in enumerate(tensor):  # what the CPU decoded, or nobody
-            if first + i not in self._on_gpu:
+            if first + i * picture.nbytes not in self._on_gpu:
                 runtime.cudaMemcpy(address + i * picture.nbytes, picture.ctypes.data, picture.nbytes, to_device)
-        return dlpack.export(address, tensor.shape, self._device)
+        return dlpack.export(address, tensor.shape, np.uint8, self._device)
 
-    def _slot(self, array: np.ndarray) -> int | None:
-        """Which picture of the page-locked memory `array` begins at; None where it lies elsewhere."""
+    def _offset(self, array: np.ndarray) -> int | None:
+        """Where in the page-locked memory `array` begins; None where it lies elsewhere."""
         offset = array.ctypes.data - self._host.ctypes.data
-        return offset // self._host[0].nbytes if 0 <= offset < self._host.nbytes else None
+        return offset if 0 <= offset < self._host.nbytes else None
 
-    def _decode_on_gpu(self, slots: dict[int, Picture]) -> bool:
-        """Decode and shrink; False where nvJPEG refused the batch."""
-        pictures = list(slots.values())
+    def _decode_on_gpu(self, located: dict[int, Picture], used: int) -> bool:
+        """Decode and shrink pictures, by offset, in `used` bytes of memory; False where nvJPEG refused the batch."""
+        pictures = list(located.values())
         count = len(pictures)
         layout = tuple(
-            (slot, picture.header.width, picture.header.height, picture.box.width, picture.box.height)
-            for slot, picture in slots.items()
+            (
+                offset,
+                picture.header.width,
+                picture.header.height,
+                picture.box.width,
+                picture.box.height,
+                *picture.out.shape[:0:-1],
+            )
+            for offset, picture in located.items()
         )
         if layout != self._layout[:count]:  # cameras send the same sizes again and again
             self._lay_out(layout)
@@ -248,34 +261,33 @@ class GpuDecoder:
             self._initialized_for = 0
             runtime.cudaStreamSynchronize(self._stream)
             return False
-        self._shrink(max(slots) + 1)
+        self._shrink(count, used)
         return True
 
     def _lay_out(self, layout: tuple) -> None:
-        """Tell decoder and kernel where pictures of these slots and sizes lie."""
+        """Tell decoder and kernel where pictures of these offsets and sizes lie."""
         self._layout = ()
-        self._reserve(sum(width * height * 3 for _, width, height, _, _ in layout))
+        self._reserve(sum(width * height * 3 for _, width, height, *_ in layout))
         self._images, sources = (_Image * len(layout))(), (_Source * self._max_batch)()
         address = self._arena
-        for image, (slot, width, height, box_width, box_height) in zip(self._images, layout, strict=True):
+        for i, (image, (offset, width, height, *sizes)) in enumerate(zip(self._images, layout, strict=True)):
             for channel in range(3):
                 image.channel[channel] = address + channel * width * height
                 image.pitch[channel] = width
-            sources[slot] = _Source(address, width, height, box_width, box_height)
+            sources[i] = _Source(address, int(self._result) + offset, width, height, *sizes)
             address += width * height * 3
         to_device = runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
         runtime.cudaMemcpy(self._device_sources, ctypes.addressof(sources), ctypes.sizeof(sources), to_device)
         self._layout = layout
 
-    def _shrink(self, count: int) -> None:
-        """Area average of what was decoded, for the first `count` slots; waits until it is there."""
-        values = (int(self._device_sources), int(self._result), self._width, self._height)
-        types = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int)
-        blocks = (-(-self._width // 128), self._height, 3 * count)
+    def _shrink(self, count: int, used: int) -> None:
+        """Area average of the first `count` pictures of the layout; waits until it is there."""
+        values, types = (int(self._device_sources),), (ctypes.c_void_p,)
+        blocks = (-(-LARGEST.width // 128), LARGEST.height, 3 * count)
         driver.cuLaunchKernel(self._kernel, *blocks, 128, 1, 1, 0, int(self._stream), (values, types), 0)
         if not self._stays_on_gpu:
-            to_host, size = runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost, self._host[:count].nbytes
-            runtime.cudaMemcpyAsync(self._host.ctypes.data, self._result, size, to_host, self._stream)
+            to_host = runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
+            runtime.cudaMemcpyAsync(self._host.ctypes.data, self._result, used, to_host, self._stream)
         runtime.cudaStreamSynchronize(self._stream)
 
     def _reserve(self, size: int) -> None:

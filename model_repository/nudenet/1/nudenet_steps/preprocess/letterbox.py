@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-_TO_UNIT = np.float32(1 / 255)
+from nudenet_steps.preprocess.canvas import LARGEST
+
+TO_UNIT = np.float32(1 / 255)  # what makes FP32 `input` of UINT8 `pixels`
 
 
 @dataclass(frozen=True)
@@ -46,28 +48,36 @@ def fit(source_width: int, source_height: int, input_width: int, input_height: i
 
 
 class Writer:
-    """Writes pictures into FP32 [3,height,width] tensors; owns the scratch memory for it, so one per thread."""
+    """Writes pictures into [3,height,width] tensors; owns the scratch memory for it, so one per thread."""
 
-    def __init__(self, input_height: int, input_width: int) -> None:
-        self.height, self.width = input_height, input_width
-        self._planes = np.zeros((3, input_height, input_width), np.uint8)
+    def __init__(self) -> None:
+        self._scratch = np.zeros(3 * LARGEST.area, np.uint8)
 
     def write(self, pixels: np.ndarray, box: Letterbox, out: np.ndarray) -> None:
-        """Resize to `box`, pad with black, scale to [0,1].
+        """Resize to `box`, pad with black; into FP32 also scale to [0,1].
 
         Args:
             pixels: RGB uint8 [h,w,3], any size.
             box: from `fit` for the same picture.
-            out: FP32 [3,height,width], C-contiguous; every element is written.
+            out: UINT8 or FP32 [3,height,width], C-contiguous; every element is written.
         """
         if pixels.shape[:2] != (box.height, box.width):
             smaller = pixels.shape[0] >= box.height and pixels.shape[1] >= box.width
             interpolation = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
             pixels = cv2.resize(pixels, (box.width, box.height), interpolation=interpolation)
-        if (box.height, box.width) == (self.height, self.width):
-            planes = self._planes
-            cv2.split(pixels, [planes[0], planes[1], planes[2]])
-            np.multiply(planes, _TO_UNIT, out=out)
+        inside = out[:, : box.height, : box.width]
+        out[:, box.height :] = 0
+        out[:, : box.height, box.width :] = 0
+        if out.dtype == np.uint8:
+            cv2.split(pixels, list(inside))
         else:
-            out[...] = 0
-            np.multiply(pixels.transpose(2, 0, 1), _TO_UNIT, out=out[:, : box.height, : box.width])
+            planes = self._planes(box.height, box.width)
+            cv2.split(pixels, list(planes))
+            np.multiply(planes, TO_UNIT, out=inside)
+
+    def _planes(self, height: int, width: int) -> np.ndarray:
+        """Scratch memory UINT8 [3,height,width]; grows for inputs beyond the largest canvas."""
+        size = 3 * height * width
+        if size > len(self._scratch):
+            self._scratch = np.zeros(size, np.uint8)
+        return self._scratch[:size].reshape(3, height, width)
