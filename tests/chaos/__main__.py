@@ -113,7 +113,7 @@ def main(
         add("fuzzing", mutants(server, mutant_count, seed))
     add("fuzzing", coverage_guided(atheris_seconds, seed))
     add("faults", kills())
-    add("containers", compose.rows(container_rounds))
+    add("containers", list(compose.rows(container_rounds)))
     add("delivery", delivery(pictures))
     server_cores, generator_cores = overload.split_cores()
     with overload.on(server_cores), Server(Options(ports=Ports.free())) as server, overload.on(generator_cores):

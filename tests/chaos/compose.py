@@ -160,12 +160,14 @@ def oversized(service: Service, tls: Tls) -> list[Row]:
     ]
 
 
-def rows(rounds: int) -> list[Row]:
-    """All of it; one row says what is missing where there is no docker engine."""
+def rows(rounds: int) -> Iterator[Row]:
+    """All of it, as it is found; one row says what is missing where there is no docker engine."""
     if missing := containers.lacking():
-        return [("not run", f"needs {missing}")]
+        yield "not run", f"needs {missing}"
+        return
     with serving() as (service, tls):
-        return [*oversized(service, tls), *kills(service, tls, rounds)]
+        yield from oversized(service, tls)
+        yield from kills(service, tls, rounds)
 
 
 def main(rounds: Annotated[int, typer.Option(help="How often each kind of fault.")] = 10) -> None:
