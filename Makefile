@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test serve status accuracy perf bench tune ui chaos audit lint format clean image plan serve-docker sbom tensorrt-api
+.PHONY: help setup demo test serve status accuracy perf bench tune ui chaos audit lint format clean image plan serve-docker sbom tensorrt-api mutants
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ ui: setup  ## a page to drop pictures and clips on, at http://127.0.0.1:7860
 
 chaos: setup $(VENV)/.chaos  ## bad input, kills, overload and a soak against real servers; 25 minutes, prints a table
 	PYTHONPATH=tools:tests $(PY) -m chaos $(ARGS)
+
+mutants: setup $(VENV)/.chaos  ## change code a little, one change at a time: do its tests notice? (ARGS="jpeg nms"); about an hour
+	PYTHONPATH=tests $(PY) -m mutants $(ARGS)
 
 audit: setup $(VENV)/.chaos  ## known vulnerabilities of everything pinned (needs the advisory database on the network)
 	$(VENV)/bin/pip-audit --disable-pip --no-deps -r constraints.txt $(ARGS)

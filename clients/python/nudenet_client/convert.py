@@ -52,7 +52,7 @@ def read(data: bytes) -> np.ndarray | None:
         except PictureError:
             raise
         except Exception as error:  # whatever Pillow says of a damaged file is this file's trouble alone
-            raise PictureError(f"damaged {kind}: {str(error) or repr(error)}") from error
+            raise PictureError(f"damaged {kind}: {error}") from error
 
 
 def upright_rgb(picture: Image.Image, orientation: int | None = None) -> np.ndarray:
@@ -75,7 +75,8 @@ def _on_white(picture: Image.Image) -> Image.Image:
     if mode in _16_BITS or (mode == "I" and picture.format == "PNG"):
         return _scaled(np.asarray(picture).astype(np.float64) / 65535, picture.info.get("transparency"))
     if mode == "F":
-        return _scaled(np.asarray(picture, np.float64), None)
+        with np.errstate(invalid="ignore"):  # of NaN, which is refused below
+            return _scaled(np.asarray(picture).astype(np.float64), None)
     if mode == "I":
         raise PictureError("pixels are integers of 32 bits, whose range is not known: scale them to 8 or 16 bits")
     if mode in ("RGBA", "LA", "PA", "RGBa", "La") or picture.has_transparency_data:

@@ -11,13 +11,15 @@ import struct
 from dataclasses import dataclass
 
 START = b"\xff\xd8\xff"
-_SOS, _EOI, _APP0, _APP1, _APP14, _COM = 0xDA, 0xD9, 0xE0, 0xE1, 0xEE, 0xFE
+_SOS, _APP0, _APP1, _APP2, _APP14, _COM = 0xDA, 0xE0, 0xE1, 0xE2, 0xEE, 0xFE
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # DHT, JPG and DAC share the range
 _FILL = re.compile(rb"\xff+")
 _MAX_SEGMENTS = 2000
 
 EXIF_HEADER = b"Exif\0"  # and one byte of padding, whatever its value
 EXIF_HEADER_BYTES = len(EXIF_HEADER) + 1
+_ICC = b"ICC_PROFILE\0"  # then the part's number and how many there are
+_ICC_BYTES = len(_ICC) + 2
 _ORIENTATION, _SUB_DIRECTORY = 0x0112, 0x8769
 _SHORT, _LONG = 3, 4
 _ENTRY_BYTES = 12
@@ -68,6 +70,22 @@ def without_metadata(data: bytes) -> bytes:
             kept.append(data[start:end])
     kept.append(data[segments[-1][2] if segments else 2 :])
     return b"".join(kept)
+
+
+def colour_profile(data: bytes) -> bytes | None:
+    """The ICC profile of a JPEG file; None where it has none, or not all parts of one."""
+    parts: dict[int, bytes] = {}
+    total = 0
+    for marker, start, end in _segments(data) or []:
+        payload = start + 4
+        if marker == _APP2 and data.startswith(_ICC, payload) and end > payload + _ICC_BYTES:
+            number, total = data[payload + len(_ICC)], data[payload + len(_ICC) + 1]
+            if number in parts:
+                return None
+            parts[number] = data[payload + _ICC_BYTES : end]
+    if not parts or sorted(parts) != list(range(1, total + 1)):
+        return None
+    return b"".join(parts[number] for number in range(1, total + 1))
 
 
 def tiff_orientation(tiff: bytes) -> int:

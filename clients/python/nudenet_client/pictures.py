@@ -18,6 +18,7 @@ from .errors import PictureError
 Picture = Union[bytes, bytearray, memoryview, str, os.PathLike, np.ndarray, Image.Image]
 
 JPEG_QUALITY = 95
+_INK = 4  # components of a CMYK or YCCK file
 
 
 def to_jpeg(picture: Picture) -> bytes:
@@ -44,7 +45,7 @@ def to_jpeg(picture: Picture) -> bytes:
         except PictureError:
             raise
         except Exception as error:  # Pillow reads a file's pixels only now, and raises many kinds
-            raise PictureError(f"damaged {picture.format or 'picture'}: {str(error) or repr(error)}") from error
+            raise PictureError(f"damaged {picture.format or 'picture'}: {error}") from error
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
             raise PictureError(f"an array must be RGB uint8 [h,w,3], got {picture.dtype} {list(picture.shape)}")
@@ -93,19 +94,16 @@ def upright_pixels(data: bytes) -> np.ndarray:
 
 def _decode(data: bytes, header: jpeg.Header) -> np.ndarray:
     """RGB uint8 [h,w,3] as stored."""
-    cmyk = header.components == 4
-    try:
-        pixels = simplejpeg.decode_jpeg(data, "CMYK" if cmyk else "RGB", strict=False)
-    except ValueError:  # also where libjpeg warns of metadata, which changes no pixel
+    if header.components != _INK:
         try:
-            with Image.open(io.BytesIO(jpeg.without_metadata(data))) as opened:
-                return np.array(opened.convert("RGB"))
-        except Exception as error:  # Pillow raises many kinds
-            raise PictureError(f"cannot be decoded: {str(error) or repr(error)}") from error
-    if cmyk:  # stored inverted, whether Adobe's marker says so or not
-        ink = pixels.astype(np.uint16)
-        pixels = ((ink[..., :3] * ink[..., 3:] + 127) // 255).astype(np.uint8)
-    return pixels
+            return simplejpeg.decode_jpeg(data, "RGB", strict=False)
+        except ValueError:  # also where libjpeg warns of metadata, which changes no pixel
+            pass
+    try:
+        with Image.open(io.BytesIO(jpeg.without_metadata(data))) as opened:
+            return np.array(opened.convert("RGB"))  # takes ink as stored inverted, with and without Adobe's marker
+    except Exception as error:  # Pillow raises many kinds
+        raise PictureError(f"cannot be decoded: {error}") from error
 
 
 def _read_file(path: Path) -> bytes:

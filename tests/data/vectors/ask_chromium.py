@@ -9,6 +9,7 @@ import base64
 import io
 import json
 import shutil
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,19 +18,24 @@ from playwright.sync_api import sync_playwright
 
 from data.vectors import table
 
-_DRAW = """async (data) => {
-  const image = new Image();
-  image.src = 'data:;base64,' + data;
-  document.body.replaceChildren(image);
-  try { await image.decode(); } catch { return null; }
-  const canvas = document.createElement('canvas');
-  [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
-  const context = canvas.getContext('2d');
-  context.fillStyle = 'white';
-  context.fillRect(0, 0, canvas.width, canvas.height);
-  context.drawImage(image, 0, 0);
-  return canvas.toDataURL('image/png');
+_DRAW = """async (files) => {
+  const shown = [];
+  for (const data of files) {
+    const image = new Image();
+    image.src = 'data:;base64,' + data;
+    document.body.replaceChildren(image);
+    try { await image.decode(); } catch { shown.push(null); continue; }
+    const canvas = document.createElement('canvas');
+    [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+    const context = canvas.getContext('2d');
+    context.fillStyle = 'white';
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.drawImage(image, 0, 0);
+    shown.push(canvas.toDataURL('image/png'));
+  }
+  return shown;
 }"""
+_AT_A_TIME = 50  # files in one message to the browser
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--force-color-profile=srgb"]
 
 
@@ -50,21 +56,27 @@ class Chromium:
         self._browser.close()
         self._playwright.stop()
 
-    def show(self, data: bytes) -> np.ndarray | None:
-        """The picture on white, RGB uint8 [h,w,3]; None where the browser shows none."""
-        address = self._page.evaluate(_DRAW, base64.b64encode(data).decode())
-        if address is None:
-            return None
-        with Image.open(io.BytesIO(base64.b64decode(address.split(",", 1)[1]))) as picture:
-            return np.asarray(picture.convert("RGB"))
+    def show_many(self, files: Sequence[bytes]) -> Iterator[np.ndarray | None]:
+        """Each picture on white, RGB uint8 [h,w,3]; None where the browser shows none."""
+        for start in range(0, len(files), _AT_A_TIME):
+            texts = [base64.b64encode(data).decode() for data in files[start : start + _AT_A_TIME]]
+            for address in self._page.evaluate(_DRAW, texts):
+                yield None if address is None else _pixels(address)
+
+
+def _pixels(address: str) -> np.ndarray:
+    """Of a picture in a data: URL."""
+    with Image.open(io.BytesIO(base64.b64decode(address.split(",", 1)[1]))) as picture:
+        return np.asarray(picture.convert("RGB"))
 
 
 def main() -> None:
     """Ask about all vectors."""
     answers: dict[str, Any] = {}
     with Chromium() as chromium:
-        for vector in [*table.jpegs(), *table.others()]:
-            pixels = chromium.show(vector.data)
+        vectors = [*table.jpegs(), *table.others()]
+        shown = chromium.show_many([vector.data for vector in vectors])
+        for vector, pixels in zip(vectors, shown, strict=True):
             answers[vector.name] = (
                 pixels
                 if pixels is None

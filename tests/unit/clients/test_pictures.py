@@ -12,7 +12,7 @@ from data.vectors import table
 from helpers import hostile
 from nudenet_client import PictureError, to_jpeg, upright_size
 from nudenet_client.convert import read
-from nudenet_client.jpeg import read_header, without_metadata
+from nudenet_client.jpeg import colour_profile, read_header, without_metadata
 from nudenet_client.pictures import file_to_jpeg, upright_pixels
 
 ORIENTATION = 0x0112
@@ -164,6 +164,7 @@ def test_the_transparent_grey_of_16_bits_is_white():
         (np.zeros((4, 4, 3), np.float32), "float32 [4, 4, 3]"),
         (np.zeros((4, 4, 4), np.uint8), "uint8 [4, 4, 4]"),
         (np.zeros((0, 4, 3), np.uint8), "[0, 4, 3]"),
+        (np.zeros((4, 4, 3, 1), np.uint8), "[4, 4, 3, 1]"),
         (np.zeros((1, 70000, 3), np.uint8), "70000x1 pixels cannot be encoded"),
         ("/no/such/file.jpg", "No such file"),
         ("/no/such\0file.jpg", "cannot be read"),
@@ -198,6 +199,14 @@ def test_damaged_files_are_refused_and_what_is_no_picture_goes_to_the_server():
             to_jpeg(picture)
     assert file_to_jpeg(b"\x89PNG and no more") == b"\x89PNG and no more"
     assert read(b"hello") is None
+
+
+def test_damaged_jpegs_are_decoded_as_far_as_they_go():
+    whole = next(vector.data for vector in SHOWN if vector.name == "orientation: 1")
+    half = next(vector.data for vector in table.jpegs() if vector.name == "damage: cut in the middle")
+    shown = upright_pixels(half).astype(int)
+    assert np.abs(shown[:16] - upright_pixels(whole)[:16]).max() < 3
+    assert np.abs(shown[-16:] - upright_pixels(whole)[-16:]).mean() > 20
 
 
 def test_pictures_that_cannot_be_decoded_say_so():
@@ -251,3 +260,22 @@ def test_metadata_is_what_no_pixel_depends_on():
     assert without_metadata(good[:2] + extra + good[2:]) == without_metadata(good)
     adobe = hostile.segment(0xEE, b"Adobe")
     assert adobe in without_metadata(good[:2] + adobe + good[2:])
+
+
+@pytest.mark.parametrize(
+    ("parts", "whole"),
+    [
+        ([(1, 1, b"abc")], b"abc"),
+        ([(2, 2, b"def"), (1, 2, b"abc")], b"abcdef"),
+        ([(1, 2, b"abc")], None),
+        ([(1, 1, b"abc"), (1, 1, b"abc")], None),
+        ([(0, 1, b"abc")], None),
+        ([(1, 1, b"")], None),
+        ([], None),
+    ],
+)
+def test_colour_profiles_are_whole_or_none(parts, whole):
+    good = SHOWN[0].data
+    segments = b"".join(table.icc(data, number, of) for number, of, data in parts)
+    assert colour_profile(good[:2] + segments + good[2:]) == whole
+    assert colour_profile(b"no JPEG") is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 import tempfile
@@ -14,10 +13,12 @@ import numpy as np
 from PIL import Image
 
 import nudenet_client
+from nudenet_client import jpeg
 from nudenet_tools.pictures import folders, names
 
 STDIN = "-"
 JPEG_QUALITY = 95
+_COLOURS = 3  # components of a colour picture
 
 
 class OutputError(ValueError):
@@ -122,11 +123,9 @@ class Writer:
 
 
 def _colour_profile(data: bytes) -> bytes | None:
-    try:
-        with Image.open(io.BytesIO(data)) as picture:
-            return picture.info.get("icc_profile") if picture.mode == "RGB" else None  # the pixels written are RGB
-    except Exception:  # Pillow raises many kinds on hostile headers
-        return None
+    header = jpeg.read_header(data)
+    # The pixels written are RGB; a profile of grey or of ink is not theirs.
+    return jpeg.colour_profile(data) if header is not None and header.components == _COLOURS else None
 
 
 def _umask() -> int:

@@ -82,11 +82,16 @@ class Video:
             except av.FFmpegError:
                 return av.open(name, format="v4l2", options=dict(options))
         if not addresses.is_address(name):
-            return av.open(f"file:{name}", options=dict(options))  # a colon in a name makes no protocol
+            # A colon in a name makes no protocol; titles in other encodings than UTF-8 are nobody's concern.
+            return av.open(f"file:{name}", options=dict(options), metadata_errors="replace")
         defaults = {"rtsp_transport": "tcp"} if name.startswith("rtsp") else {}
         if addresses.is_loopback(name):
             defaults["http_proxy"] = ""  # else FFmpeg asks the environment's proxy for 127.0.0.1, too
-        arguments: dict[str, Any] = {"timeout": (TIMEOUT, TIMEOUT), "options": defaults | dict(options)}
+        arguments: dict[str, Any] = {
+            "timeout": (TIMEOUT, TIMEOUT),
+            "options": defaults | dict(options),
+            "metadata_errors": "replace",
+        }
         try:
             return av.open(addresses.for_ffmpeg(name), **arguments)
         except av.InvalidDataError:
@@ -152,6 +157,9 @@ def _video_stream(container: av.container.InputContainer) -> av.video.stream.Vid
     moving = [stream for stream in container.streams.video if not stream.disposition & _NOT_VIDEO]
     if not moving:
         raise LookupError("only a cover picture, no video in it" if container.streams.video else "no video in it")
+    moving = [stream for stream in moving if stream.codec_context is not None]
+    if not moving:
+        raise LookupError("its video is of an unknown kind")
     best = container.streams.best("video")
     stream = next((stream for stream in moving if best is not None and stream.index == best.index), moving[0])
     if stream.codec_context.name != "mjpeg":
