@@ -178,6 +178,31 @@ def test_what_is_censored_is_not_found_again(run, server, tmp_path, astronaut, s
         assert "FACE_FEMALE" not in client.detect(out / "a.jpg").labels
 
 
+# Read as other colours than they were made of, or hardly to be seen: no face to a viewer either.
+FACELESS = ("YCCK", "four components", "dark grey", "one bit")
+
+
+def test_odd_pictures_are_censored_where_viewers_see_the_face(run, tmp_path, astronaut):
+    (tmp_path / "in").mkdir()
+    with Image.open(io.BytesIO(astronaut)) as opened:
+        frame = opened.convert("RGB").resize((640, 360))
+    shown = [v for v in [*table.jpegs(frame), *table.others(frame)] if not v.refused]
+    shown = [vector for vector in shown if not any(word in vector.name for word in FACELESS)]
+    for number, vector in enumerate(shown):
+        (tmp_path / "in" / f"{number:03}.jpg").write_bytes(vector.data)
+    options = ["--json", "--classes", "FACE_FEMALE"]
+    censor = ["--censor", tmp_path / "out", "--censor-classes", "FACE_FEMALE", "--style", "fill"]
+    result = run(tmp_path / "in", *options, *censor)
+    assert result.exit_code == 0, result.stderr
+    answers = table.answers()
+    for vector, found in zip(shown, lines(result), strict=True):
+        answer = answers[vector.name]
+        assert (found["width"] > found["height"]) == (answer.width > answer.height), vector.name
+        assert found["detections"], vector.name
+    again = lines(run(tmp_path / "out", *options))
+    assert [vector.name for vector, found in zip(shown, again, strict=True) if found["detections"]] == []
+
+
 def test_pictures_without_anything_to_censor_are_there_too_but_failed_ones_are_not(run, folder, tmp_path):
     result = run(folder, "--censor", tmp_path / "out")  # a face is not among the classes censored by default
     assert result.exit_code == 1
