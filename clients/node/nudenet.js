@@ -2,6 +2,7 @@
 
 import { readFile } from 'node:fs/promises';
 
+import { groups } from './canvas.js';
 import { ClientError, PictureError, RequestRefused, ServerUnavailable } from './errors.js';
 import { uprightSize } from './jpeg.js';
 import { Connection, packBytes, unpackBytes } from './triton.js';
@@ -74,7 +75,7 @@ export class Client {
    * @param {Iterable<Picture> | AsyncIterable<Picture>} pictures read as they are needed
    * @param {Parameters} [parameters]
    * @param {object} [options]
-   * @param {number} [options.batchSize] pictures a request, 1 to 8
+   * @param {number} [options.batchSize] most pictures a request, 1 to 8; what has another shape goes in one of its own
    * @param {number} [options.concurrency] requests in flight
    * @param {'fail' | 'report'} [options.onError] throw at the first refused picture, or go on and say why in its
    *   `error`, also where a whole request failed while the server was there
@@ -124,8 +125,7 @@ export class Client {
         }
       }),
     );
-    const places = [...files.keys()].sort((a, b) => a - b);
-    if (places.length > 0) {
+    for (const places of groups(files)) {
       const found = await this.#request(
         places.map((i) => files.get(i)),
         parameters,

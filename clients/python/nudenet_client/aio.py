@@ -12,6 +12,7 @@ from tritonclient.grpc import aio as triton_grpc
 from tritonclient.utils import InferenceServerException
 
 from . import request
+from .canvas import groups
 from .client import DEFAULTS, check_batch_size, check_settings, encode
 from .detections import Detections
 from .errors import ClientError, PictureError, RequestRefused, ServerUnavailable, from_triton
@@ -88,16 +89,16 @@ class AsyncClient:
 
     async def _batch(self, pictures: Sequence[Picture], parameters: Parameters, on_error: OnError) -> list[Detections]:
         files, answers = await asyncio.to_thread(encode, pictures, parameters)
-        if files:
+        for group in groups(files):
             try:
-                found = await self._request(list(files.values()), parameters)
+                found = await self._request([files[i] for i in group], parameters)
             except (RequestRefused, ServerUnavailable):  # the next request would fare no better
                 raise
             except ClientError as error:
                 if on_error == "fail":
                     raise
-                found = [parameters.failed(str(error))] * len(files)
-            answers |= dict(zip(files, found))
+                found = [parameters.failed(str(error))] * len(group)
+            answers |= dict(zip(group, found))
         return [answers[i] for i in range(len(pictures))]
 
     async def _request(self, files: Sequence[bytes], parameters: Parameters) -> list[Detections]:

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Literal
 
+from .canvas import groups
 from .detections import Detections
 from .errors import ClientError, PictureError, RequestRefused, ServerUnavailable
 from .pictures import Picture, to_jpeg
@@ -90,7 +91,7 @@ class Client:
         Args:
             pictures: read as they are needed, `batch_size` x `concurrency` ahead at most.
             parameters: for all of them.
-            batch_size: pictures a request, 1 to 8.
+            batch_size: most pictures a request, 1 to 8; what has another shape goes in a request of its own.
             on_error: ``fail`` raises at the first refused picture; ``report`` goes on and says why in its `error`,
                 also where a whole request failed while the server was there.
 
@@ -119,16 +120,16 @@ class Client:
 
     def _batch(self, pictures: Sequence[Picture], parameters: Parameters, on_error: OnError) -> list[Detections]:
         files, answers = encode(pictures, parameters)
-        if files:
+        for group in groups(files):
             try:
-                found = self._request(list(files.values()), parameters)
+                found = self._request([files[i] for i in group], parameters)
             except (RequestRefused, ServerUnavailable):  # the next request would fare no better
                 raise
             except ClientError as error:
                 if on_error == "fail":
                     raise
-                found = [parameters.failed(str(error))] * len(files)
-            answers |= dict(zip(files, found))
+                found = [parameters.failed(str(error))] * len(group)
+            answers |= dict(zip(group, found))
         return [answers[i] for i in range(len(pictures))]
 
     def _request(self, files: Sequence[bytes], parameters: Parameters) -> list[Detections]:
