@@ -83,11 +83,13 @@ image:  ## build the server and the plan builder images (TRITON_TAG)
 	$(docker_build) --target server -t nudenet-triton:$(VERSION) .
 	$(docker_build) --target builder -t nudenet-triton-builder:$(VERSION) .
 
-plan:  ## build model.plan inside Triton's image on this GPU (PLAN_ARGS; this folder is /data there)
+plan:  ## build model.plan inside Triton's image on this GPU, PLAN=live model.live.plan (PLAN_ARGS; this folder is /data there)
 	$(docker_build) --target builder -t nudenet-triton-builder:$(VERSION) .
 	$(DOCKER) run --rm --gpus "device=$(GPU)" --user "$$(id -u):$$(id -g)" -e HOME=/tmp \
 	  -v "$(CURDIR)/model_repository:/models" -v "$(CURDIR):/data:ro" \
-	  nudenet-triton-builder:$(VERSION) $(PLAN_ARGS) --output /models/nudenet_trt/1/model.plan
+	  nudenet-triton-builder:$(VERSION) $(PLAN_ARGS) \
+	  $(if $(filter live,$(PLAN)),--live --onnx /models/nudenet_trt/1/model.dynamic.onnx,) \
+	  --output /models/nudenet_trt/1/model$(if $(PLAN),.$(PLAN)).plan
 
 serve-docker:  ## serve model_repository with its plan in the production image (GPU, HTTP_PORT, GRPC_PORT, METRICS_PORT)
 	$(docker_build) --target server -t nudenet-triton:$(VERSION) .

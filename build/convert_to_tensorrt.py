@@ -27,6 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from nudenet_build.evaluation import engine_check
+from nudenet_build.evaluation.matching import Agreement
 from nudenet_build.graph import export as graph_export
 from nudenet_build.graph import precision as graph_precision
 from nudenet_build.trt import builder, cuda_device, layers, plan_writer, runner, session
@@ -34,13 +35,15 @@ from nudenet_build.trt.progress import BuildProgress
 from nudenet_build.trt.session import Runtime
 from nudenet_steps.cuda import runtime as cuda_runtime
 from nudenet_steps.cuda.execution import ExecutionError
+from nudenet_steps.engines.onnx_graphs import take_pixels
+from nudenet_steps.preprocess.canvas import CANVASES, SPECIFIED, Canvas
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_ONNX = graph_export.DEFAULT_OUTPUT
 PREFERRED_BATCHES = (8, 4)  # of nudenet_trt/config.pbtxt; the plan is tuned for the largest that fits
 LATENCY_RUNS = 200
 RTX_TARGETS = ("sm80", "sm86", "sm89", "sm120")  # A100, A10 and RTX 30, L4 and RTX 40, RTX 50
-HEIGHT, WIDTH = 180, 320  # what nudenet_trt serves; for another size run graph_export.py, then name its file in --onnx
+LIVE_FILE = "model.live.plan"
 
 console = Console()
 errors = Console(stderr=True)
@@ -57,6 +60,14 @@ class Precision(str, enum.Enum):
     def in_plan(self) -> str:
         """As the passport names it."""
         return "INT8+FP16" if self is Precision.INT8 else self.value
+
+
+def prepare_live_graph(graph: Path, folder: Path) -> Path:
+    """`graph` with UINT8 pixels for its input, written to `folder`."""
+    file = folder / LIVE_FILE.replace(".plan", ".onnx")
+    graph_export.write_atomically(take_pixels(onnx.load(graph)), file)
+    console.print(f"{file}: the same graph for UINT8 pixels")
+    return file
 
 
 def prepare_graph(
@@ -159,18 +170,25 @@ def run_test(
         the figures for the passport, and what is worse than allowed.
     """
     limits = engine_check.LIMITS[precision.in_plan]
-    inputs, geometries = engine_check.load_pictures(images, *built.input_shape[1:])
-    reference = engine_check.reference_candidates(onnx_path, inputs)
     batches = range(options.min_batch, options.max_batch + 1)
-    table = Table("batch", "median ms", "p99 ms", "pictures/s", title="GPU time without copies")
+    table = Table("input", "batch", "median ms", "p99 ms", "pictures/s", title="GPU time without copies")
+    agreement, faults = Agreement(), []
     height, width = built.input_shape[1:]
-    with runner.open_engine(trt, cuda, built.plan, options.max_batch, (height, width)) as engine:
-        agreement = engine_check.compare(engine.infer, inputs, geometries, reference, batches)
-        faults = engine_check.faults(agreement, limits)
-        for batch in [] if faults else batches:  # how fast a wrong answer comes does not matter
-            rows = [i % len(inputs) for i in range(batch)]
-            median, p99 = engine_check.median_and_p99(engine.latencies_ms(inputs[rows], LATENCY_RUNS))
-            table.add_row(str(batch), f"{median:.3f}", f"{p99:.3f}", f"{1000 * batch / median:.0f}")
+    sizes = list(CANVASES) if height == -1 else [Canvas(height, width)]
+    for size in sizes:
+        inputs, geometries = engine_check.load_pictures(images, *size)
+        reference = engine_check.reference_candidates(onnx_path, inputs)
+        with runner.open_engine(trt, cuda, built.plan, options.max_batch, size) as engine:
+            found = engine_check.compare(engine.infer, inputs, geometries, reference, batches)
+            agreement.join(found)
+            where = f"{size.height}x{size.width}: " if len(sizes) > 1 else ""
+            wrong = [where + fault for fault in engine_check.faults(found, limits)]
+            faults += wrong
+            for batch in [] if wrong else batches:  # how fast a wrong answer comes does not matter
+                rows = [i % len(inputs) for i in range(batch)]
+                median, p99 = engine_check.median_and_p99(engine.latencies_ms(inputs[rows], LATENCY_RUNS))
+                rate = f"{1000 * batch / median:.0f}"
+                table.add_row(f"{size.height}x{size.width}", str(batch), f"{median:.3f}", f"{p99:.3f}", rate)
     if not faults:
         console.print(table)
     console.print(
@@ -204,6 +222,10 @@ def convert(
             show_default=False,
         ),
     ] = None,
+    live: Annotated[
+        bool,
+        typer.Option("--live", help="For configs/live.pbtxt: model.live.plan, UINT8 pixels of any canvas."),
+    ] = False,
     export_onnx_first: Annotated[bool, typer.Option("--export-onnx", help="Export the FP32 graph first.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Largest batch; config.pbtxt says 8.")] = 8,
     workspace: Annotated[float, typer.Option(min=0.0625, help="GPU memory for the kernels' scratch, in GB.")] = 2,
@@ -212,7 +234,10 @@ def convert(
         False
     ),
     images: Annotated[Path, typer.Option(help="Folder of JPEG files for --test.")] = ROOT / "tests" / "data",
-    onnx_path: Annotated[Path, typer.Option("--onnx", help="The FP32 graph.")] = DEFAULT_ONNX,
+    onnx_path: Annotated[
+        Path | None,
+        typer.Option("--onnx", help="FP32 graph. Default: model.onnx, with --live model.dynamic.onnx."),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -233,11 +258,17 @@ def convert(
             raise session.TensorRTError("--timing-cache is for --runtime tensorrt: TensorRT for RTX has none")
         if target is Runtime.TENSORRT and targets is not None:
             raise session.TensorRTError("--for is for --runtime rtx: TensorRT compiles for the GPU that is there")
-        output = output or DEFAULT_ONNX.with_name(target.file_name)
+        if target is Runtime.RTX and live:
+            raise session.TensorRTError("--live is for --runtime tensorrt: the rtx configuration serves one canvas")
+        output = output or DEFAULT_ONNX.with_name(LIVE_FILE if live else target.file_name)
+        onnx_path = onnx_path or (graph_export.DYNAMIC_OUTPUT if live else DEFAULT_ONNX)
         if export_onnx_first:
-            model = graph_export.build_model(graph_export.find_source(), HEIGHT, WIDTH)
+            source = graph_export.find_source()
+            model = graph_export.build_dynamic_model(source) if live else graph_export.build_model(source, *SPECIFIED)
             graph_export.write_atomically(model, onnx_path)
         graph = prepare_graph(precision, onnx_path, calibration_data, output.parent, target)
+        if live:
+            graph = prepare_live_graph(graph, output.parent)
         if isinstance(library, session.TensorRTMissing):
             raise library
         cuda, gpu = find_gpu(device, needed=test or target is Runtime.TENSORRT)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -13,10 +14,14 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
+import tritonclient.grpc
+import tritonclient.http
 import typer
 from rich.console import Console
+from tritonclient.utils import InferenceServerException
 
 from nudenet_client import PictureError
+from nudenet_client.transport import grpc_options
 from nudenet_tools import ROOT
 from nudenet_tools.bench import perf_analyzer
 from nudenet_tools.pictures import files as picture_files
@@ -58,15 +63,43 @@ def read_pictures(pictures: list[Path]) -> list[bytes]:
     return files
 
 
-def with_defaults(arguments: list[str], url: str, protocol: Protocol, input_file: Path) -> list[str]:
-    """perf_analyzer's command line: what the user said, and our settings where nothing was said."""
+def asked_model(arguments: list[str]) -> str:
+    """The model that perf_analyzer's options name; the ensemble where they name none."""
+    for option, value in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
+        if option == "-m":
+            return value
+        if option.startswith("-m="):
+            return option[len("-m=") :]
+    return "nudenet"
+
+
+def takes_pixels(url: str, protocol: Protocol, model: str) -> bool:
+    """Whether `model` has the optional UINT8 input ``pixels``; perf_analyzer must be told what to send then."""
+    try:
+        if protocol is Protocol.grpc:
+            with tritonclient.grpc.InferenceServerClient(**grpc_options(url)) as grpc_client:
+                metadata = grpc_client.get_model_metadata(model, as_json=True)
+        else:
+            with tritonclient.http.InferenceServerClient(url) as http_client:
+                metadata = http_client.get_model_metadata(model)
+    except InferenceServerException:
+        return False  # perf_analyzer says it better
+    return any(tensor["name"] == "pixels" for tensor in metadata.get("inputs", []))
+
+
+def with_defaults(arguments: list[str], url: str, protocol: Protocol, input_file: Path | None) -> list[str]:
+    """perf_analyzer's command line: what the user said, and our settings where nothing was said.
+
+    Args:
+        input_file: what to send; None lets perf_analyzer make it up.
+    """
 
     def said(*options: str) -> bool:
         return any(argument.split("=", 1)[0] in options for argument in arguments)
 
     command = ["-u", url, "-i", protocol.value]
     command += [] if said("-m") else ["-m", "nudenet"]
-    command += [] if said("--input-data") else ["--input-data", str(input_file)]
+    command += [] if said("--input-data") or input_file is None else ["--input-data", str(input_file)]
     command += [] if said(*LOAD_OPTIONS) else LOAD
     return [*command, *arguments]
 
@@ -94,7 +127,8 @@ def perf(
 ) -> None:
     """Measure the server with perf_analyzer; options it knows and this does not are passed on to it.
 
-    Sends the bundled 720p frame unless --pictures names others. Exit status is perf_analyzer's.
+    Sends the bundled 720p frame unless --pictures names others; with -m nudenet_trt its pixels.
+    Exit status is perf_analyzer's.
     """
     try:
         files = read_pictures(pictures or [FRAME])
@@ -110,10 +144,15 @@ def perf(
                 console.print(
                     f"it shares {len(os.sched_getaffinity(0))} cores with the load: --url measures a server elsewhere"
                 )
-            input_file = (
-                Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nudenet-perf-"))) / "pictures.json"
-            )
-            perf_analyzer.write_input(input_file, files)
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nudenet-perf-")))
+            input_file: Path | None = folder / "pictures.json"
+            model = asked_model(context.args)
+            if model == "nudenet":
+                perf_analyzer.write_input(folder / "pictures.json", files)
+            elif takes_pixels(url, protocol, model):
+                perf_analyzer.write_pixels(folder / "pictures.json", files)
+            else:
+                input_file = None
             command = with_defaults(context.args, url, protocol, input_file)
             console.print(f"pictures: {len(files)}; perf_analyzer {' '.join(command)}\n", markup=False)
             status = analyze(command)

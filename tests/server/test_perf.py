@@ -50,6 +50,17 @@ def test_a_running_server_is_measured_with_what_the_user_says(server, folder, tm
     assert recent.pictures == 4 * recent.requests > 0
 
 
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_the_detector_itself_gets_one_of_its_two_inputs(server, protocol):
+    url = server.grpc_url if protocol == "grpc" else server.http_url
+    before = read_statistics(server.http_url)["nudenet_trt"][0]
+    result = run("--url", url, "-i", protocol, "-m", "nudenet_trt", "--concurrency-range", "2", *SHORT)
+    assert "Concurrency: 2, throughput: " in result.stdout
+    recent = read_statistics(server.http_url)["nudenet_trt"][0] - before
+    assert recent.failures == 0
+    assert recent.pictures > 0
+
+
 def test_without_a_url_it_starts_a_server_and_loads_it_lightly_and_fully():
     result = run(*SHORT)
     assert "started a server on 127.0.0.1:" in result.stderr

@@ -19,6 +19,7 @@ from pathlib import Path
 from container import plan_passport, repository
 
 MAKE_PLAN = "make plan"
+LIVE_PLAN = "model.live.plan"  # of configs/live.pbtxt
 MAKE_RTX = "python build/convert_to_tensorrt.py --runtime rtx"
 # TensorRT for RTX runs on these and on everything newer than 12.0, NVIDIA's support matrix says.
 RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0")
@@ -55,7 +56,7 @@ def check(plan: Path, tensorrt_version: str | None, compute_capability: str | No
         PlanError: plan or passport missing, not belonging together, or built for something else.
     """
     is_rtx = plan.suffix == ".engine"
-    make = MAKE_RTX if is_rtx else MAKE_PLAN
+    make = MAKE_RTX if is_rtx else MAKE_PLAN + (" PLAN=live" if plan.name == LIVE_PLAN else "")
     if not plan.is_file():
         raise PlanError(f"there is no {'engine' if is_rtx else 'plan'} at {plan}; build it: {make}")
     try:
@@ -64,7 +65,7 @@ def check(plan: Path, tensorrt_version: str | None, compute_capability: str | No
         raise PlanError(f"{error}: what {plan.name} was built for is unknown; build it anew: {make}") from error
     rebuild = f"build it anew: {passport.rebuild_command()}"
     if passport.runtime == plan_passport.TENSORRT:
-        rebuild = f"build it anew: {MAKE_PLAN} (or, with this TensorRT and GPU: {passport.rebuild_command()})"
+        rebuild = f"build it anew: {make} (or, with this TensorRT and GPU: {passport.rebuild_command()})"
     found = plan_passport.sha256(plan)
     if found != passport.plan_sha256:
         raise PlanError(
@@ -129,7 +130,7 @@ def check_configuration(plan: Path, config: repository.ModelConfig) -> None:
     passport = plan_passport.read(plan)
     (tensor,) = config.input
     served, built = list(tensor.dims), list(passport.input_shape)
-    if len(served) != len(built) or any(one not in (-1, other) for one, other in zip(served, built, strict=True)):
+    if served != built:
         raise PlanError(
             f"{plan} takes input {built}, nudenet_trt's configuration says {served}: build the plan for that shape, "
             "or serve the configuration that the plan was built for"

@@ -34,7 +34,7 @@ class Passport:
     min_batch: int
     preferred_batch: int  # the batch size that was tuned for
     max_batch: int
-    input_shape: list[int]  # channels, height, width
+    input_shape: list[int]  # channels, height, width; -1 for the last two where every canvas is served
     workspace_gb: float
     optimization_level: int
     onnx_sha256: str  # of the graph TensorRT compiled
@@ -55,6 +55,8 @@ class Passport:
             command += f"--runtime rtx --for {names}"
         else:
             command += f"--workspace {self.workspace_gb:g}"
+        if self.input_shape[1:] == [-1, -1]:
+            command += " --live"
         return f"{command} --calibration-data calib_data.npy" if precision == "INT8" else command
 
 

@@ -48,6 +48,14 @@ class Agreement:
         self.missed += len(reference) - pairs
         self.extra += len(tested) - pairs
 
+    def join(self, other: Agreement) -> None:
+        """Add what `other` counted."""
+        self.matched += other.matched
+        self.missed += other.missed
+        self.extra += other.extra
+        self.ious += other.ious
+        self.confidence_changes += other.confidence_changes
+
     @property
     def reference(self) -> int:
         """Detections that the figures rest on."""

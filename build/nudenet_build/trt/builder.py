@@ -15,8 +15,9 @@ from nudenet_build.trt.layers import Layer
 from nudenet_build.trt.progress import BuildProgress, cancel_on_interrupt, make_monitor
 from nudenet_build.trt.session import Log, Runtime, TensorRTError
 from nudenet_steps.cuda.execution import make_logger
+from nudenet_steps.preprocess.canvas import CANVASES, LARGEST, SPECIFIED
 
-INPUT, OUTPUT = "input", "output"
+INPUT, PIXELS, OUTPUT = "input", "pixels", "output"
 GIB = 1 << 30
 
 
@@ -39,7 +40,7 @@ class BuiltPlan:
 
     plan: bytes
     timing_cache: bytes
-    input_shape: list[int]  # channels, height, width
+    input_shape: list[int]  # channels, height, width; the last two -1 where every canvas is served
     warnings: list[str]  # the library's own and ours
     layers: list[Layer] = dataclasses.field(default_factory=list)  # none where the library does not list them
 
@@ -62,22 +63,32 @@ def _parse(trt: Any, network: Any, logger: Any, onnx_path: Path, log: Log) -> No
     )
 
 
-def _input_shape(network: Any, onnx_path: Path) -> list[int]:
-    """Channels, height and width of the network's one input."""
+def _input(network: Any, onnx_path: Path) -> tuple[str, list[int]]:
+    """Name of the network's one input, and its channels, height and width; -1 for both where they are open."""
     names = [network.get_input(i).name for i in range(network.num_inputs)]
     outputs = [network.get_output(i).name for i in range(network.num_outputs)]
-    if names != [INPUT] or outputs != [OUTPUT]:
+    if names not in ([INPUT], [PIXELS]) or outputs != [OUTPUT]:
         raise TensorRTError(
-            f"{onnx_path} has inputs {names} and outputs {outputs}, nudenet_trt serves '{INPUT}' and '{OUTPUT}'; "
-            "export the graph again with --export-onnx"
+            f"{onnx_path} has inputs {names} and outputs {outputs}, nudenet_trt serves '{INPUT}' and '{OUTPUT}', with "
+            f"--live '{PIXELS}'; export the graph again with --export-onnx"
         )
     shape = list(network.get_input(0).shape)
-    if len(shape) != 4 or shape[0] != -1 or min(shape[1:]) < 1:
+    is_open = shape[1:] == [3, -1, -1]
+    if len(shape) != 4 or shape[0] != -1 or not (is_open or min(shape[1:]) >= 1):
         raise TensorRTError(
-            f"{onnx_path}: input is {shape}, expected [-1,3,height,width] with only the batch dynamic; "
-            "export the graph again with --export-onnx"
+            f"{onnx_path}: input is {shape}, expected [-1,3,height,width] or [-1,3,-1,-1]; export the graph again with "
+            "--export-onnx"
         )
-    return shape[1:]
+    return names[0], shape[1:]
+
+
+def profile_shapes(options: BuildOptions, shape: list[int]) -> list[tuple[int, ...]]:
+    """Least, best and largest input: the batches of `options`; where height and width are open, every canvas."""
+    batches = (options.min_batch, options.preferred_batch, options.max_batch)
+    if shape[1:] != [-1, -1]:
+        return [(batch, *shape) for batch in batches]
+    least = (min(canvas.height for canvas in CANVASES), min(canvas.width for canvas in CANVASES))
+    return [(batch, 3, *size) for batch, size in zip(batches, (least, SPECIFIED, LARGEST), strict=True)]
 
 
 def targets(trt: Any, names: Sequence[str]) -> tuple[str, ...]:
@@ -160,7 +171,8 @@ def build_plan(
 
     Args:
         trt: the module from `session.load`.
-        onnx_path: graph with ``input`` [batch,3,height,width], batch dynamic; its types are kept as they are.
+        onnx_path: graph with ``input`` or ``pixels`` [batch,3,height,width], the batch dynamic, height and width too
+            for every canvas; its types are kept as they are.
         timing_cache: of an earlier build, or empty; one of another TensorRT or GPU is put aside with a warning.
             TensorRT for RTX has none.
 
@@ -179,19 +191,20 @@ def build_plan(
     # The flag's number differs between 10 and 11, so it is always asked for.
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     _parse(trt, network, logger, onnx_path, log)
-    shape = _input_shape(network, onnx_path)
+    name, shape = _input(network, onnx_path)
     config = _configure(trt, builder, options)
     monitor = make_monitor(trt, progress)
     config.progress_monitor = monitor
     warnings = _set_timing_cache(trt, config, timing_cache, log) if options.runtime is Runtime.TENSORRT else []
 
     profile = builder.create_optimization_profile()
-    batches = (options.min_batch, options.preferred_batch, options.max_batch)
-    profile.set_shape(INPUT, *[(batch, *shape) for batch in batches])
+    shapes = profile_shapes(options, shape)
+    profile.set_shape(name, *shapes)
     if config.add_optimization_profile(profile) < 0:
+        least, best, largest = map(list, shapes)
         raise TensorRTError(
-            f"TensorRT {trt.__version__} refuses the optimisation profile, batch {batches[0]} to {batches[2]} "
-            f"tuned for {batches[1]}, input {shape}:\n{log.last_errors()}\nTry another --batch-size"
+            f"TensorRT {trt.__version__} refuses the optimisation profile, input {least} to {largest} tuned for "
+            f"{best}:\n{log.last_errors()}\nTry another --batch-size"
         )
 
     with cancel_on_interrupt(progress):

@@ -24,11 +24,14 @@ class EngineRunner:
         """Candidates of a batch.
 
         Args:
-            batch: FP32 [B,3,height,width], RGB in [0,1], B within the engine's profile.
+            batch: FP32 [B,3,height,width], RGB in [0,1], B within the engine's profile; an engine that takes UINT8
+                pixels gets the same values times 255.
 
         Returns:
             FP32 [B,candidates,6], a copy.
         """
+        if self._execution.dtype == np.uint8:
+            batch = np.rint(batch * 255).astype(np.uint8)
         return self._execution.infer([batch]).copy()
 
     def latencies_ms(self, batch: np.ndarray, runs: int) -> np.ndarray:

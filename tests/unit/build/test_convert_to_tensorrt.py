@@ -29,6 +29,7 @@ from nudenet_build.graph import precision
 from nudenet_build.trt import builder, layers, runner
 from nudenet_build.trt.progress import BuildProgress
 from nudenet_build.trt.session import Level, Log, Runtime, TensorRTError
+from nudenet_steps.preprocess.canvas import CANVASES
 from tensorrt_api import record
 from tensorrt_api.running import Gpu, World
 from tensorrt_api.spy import Calls, Watched, watch
@@ -543,3 +544,27 @@ def test_progress_shows_nested_phases() -> None:
     assert [(task.description, task.completed) for task in bars.tasks] == [("Building", 2)]
     progress.cancelled = True
     assert not progress.step("Building", 0)
+
+
+def test_the_live_plan_takes_pixels_of_every_canvas(with_tensorrt: Machine, onnx_path: Path) -> None:
+    here = with_tensorrt
+    shutil.copy(onnx_path.with_suffix(".dynamic.onnx"), here.onnx)
+    status, output = here.convert("--live", "--precision", "FP16", "--batch-size", "4")
+    assert status == 0, output
+    assert here.written() == ["model.fp16.onnx", "model.live.onnx", "model.plan", "model.plan.json"]
+    passport = plan_passport.read(here.output)
+    assert passport.input_shape == [3, -1, -1]
+    assert passport.rebuild_command().endswith("--live")
+
+
+def test_the_profile_of_the_live_plan_holds_every_canvas() -> None:
+    least, best, largest = builder.profile_shapes(builder.BuildOptions(1, 4, 8), [3, -1, -1])
+    assert best == (4, 3, 180, 320)
+    for canvas in CANVASES:
+        assert all(low <= side <= high for low, side, high in zip(least[2:], canvas, largest[2:], strict=True))
+
+
+def test_the_rtx_engine_serves_one_canvas(here: Machine) -> None:
+    status, output = here.convert("--live", "--runtime", "rtx")
+    assert status == 2
+    assert "--live is for --runtime tensorrt" in output

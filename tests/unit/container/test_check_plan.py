@@ -142,7 +142,7 @@ input [ { name: "input" data_type: TYPE_FP32 dims: %s } ]
     [
         (8, [3, 180, 320], None),
         (4, [3, 180, 320], None),
-        (8, [3, -1, -1], None),
+        (8, [3, -1, -1], r"says \[3, -1, -1\]"),  # the plan of the live configuration is another one
         (16, [3, 180, 320], "batches of up to 8.*says 16.*--batch-size 16"),
         (8, [3, 320, 320], r"takes input \[3, 180, 320\].*says \[3, 320, 320\]"),
         (8, [180, 320], r"says \[180, 320\]"),
@@ -159,8 +159,15 @@ def test_the_configuration_asks_for_what_the_plan_was_built_for(
 
 
 def test_the_committed_production_configuration_is_the_one_that_plans_are_built_for(plan: Path) -> None:
-    for name in ("", "live"):
-        check_plan.check_configuration(plan, repository.read_config(repository.config_path("nudenet_trt", name)))
+    check_plan.check_configuration(plan, repository.read_config(repository.config_path("nudenet_trt")))
+
+
+def test_the_live_configuration_has_a_plan_of_its_own(plan: Path) -> None:
+    live = repository.read_config(repository.config_path("nudenet_trt", "live"))
+    with pytest.raises(check_plan.PlanError, match=r"says \[3, -1, -1\]"):
+        check_plan.check_configuration(plan, live)
+    with pytest.raises(check_plan.PlanError, match=r"no plan at .*model\.live\.plan; build it: make plan PLAN=live"):
+        check_plan.check(plan.with_name(live.default_model_filename), None, None)
 
 
 def test_asks_the_library_and_the_driver(plan: Path, monkeypatch, capsys) -> None:

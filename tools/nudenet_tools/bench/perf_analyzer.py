@@ -16,6 +16,9 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from nudenet_steps.pipeline import Preprocessor
+from nudenet_steps.preprocess.canvas import Canvas
+
 # perf_analyzer wants these by their system names; nvidia-pytriton carries them under names of its own.
 _LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
 
@@ -54,6 +57,19 @@ def write_input(path: Path, pictures: Sequence[bytes]) -> None:
     """perf_analyzer's JSON input file: the pictures in rotation, as BYTES elements with their length in front."""
     elements = [base64.b64encode(struct.pack("<I", len(data)) + data).decode() for data in pictures]
     path.write_text(json.dumps({"data": [{"image": {"b64": element}} for element in elements]}))
+
+
+def write_pixels(path: Path, pictures: Sequence[bytes]) -> None:
+    """perf_analyzer's input file for `nudenet_trt` itself: UINT8 pixels, all on the first picture's canvas.
+
+    Only `pixels` is in it, so the model's other, optional input is not sent; the shape answers its open dimensions.
+    """
+    preprocess = Preprocessor()
+    first, _ = preprocess(pictures[0])
+    preprocess = Preprocessor([Canvas(*first.shape[1:])])
+    tensors = [preprocess(data)[0] for data in pictures]
+    data = [{"pixels": {"content": pixels.ravel().tolist(), "shape": list(pixels.shape)}} for pixels in tensors]
+    path.write_text(json.dumps({"data": data}))
 
 
 @contextlib.contextmanager
