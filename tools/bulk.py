@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from nudenet_client import Parameters
-from nudenet_tools import ROOT
+from nudenet_tools import ROOT, options
 from nudenet_tools.bulk import sources
 from nudenet_tools.bulk.parts import Parts
 from nudenet_tools.bulk.worker import BULK_PRIORITY, Detector, EmbeddedDetector, ServerDetector, Worker
@@ -96,7 +96,7 @@ def run(
     detector = functools.partial(make_detector, urls, parameters)
     parts = ray.data.from_arrow(tables).map_batches(
         Worker,
-        fn_constructor_args=(output, detector),
+        fn_constructor_args=(output, detector, parameters),
         batch_size=None,
         compute=ray.data.ActorPoolStrategy(size=actors),
         num_cpus=SERVER_ACTOR_CPUS if urls else 1,
@@ -124,10 +124,11 @@ def main(
         int, typer.Option(min=1, help="Pictures in one Parquet file; lost when it is interrupted.")
     ] = 1000,
     confidence_threshold: Annotated[float | None, typer.Option(help="Least confidence, 0 to 1.")] = None,
+    policy: options.Policy = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster, e.g. auto; default: this machine.")] = None,
 ) -> None:
     """Detect in all pictures of SOURCE and write one row for each to OUTPUT. Run it again to go on."""
-    urls, parameters = tuple(url or ()), Parameters(confidence_threshold, priority=BULK_PRIORITY)
+    urls, parameters = tuple(url or ()), Parameters(confidence_threshold, priority=BULK_PRIORITY, policy=policy)
     try:
         note = functools.partial(console.print, markup=False, soft_wrap=True)
         done = Parts(output).done()

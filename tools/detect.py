@@ -62,7 +62,7 @@ class Run:
 class Report:
     """What goes to standard output: a table at the end, or a line of JSON at once."""
 
-    def __init__(self, as_json: bool) -> None:
+    def __init__(self, as_json: bool, judged: bool) -> None:
         self._json = as_json
         if as_json and isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8")  # what JSON is, whatever the terminal's encoding
@@ -72,6 +72,9 @@ class Report:
         self._table.add_column("label")
         self._table.add_column("confidence", justify="right")
         self._table.add_column("x1, y1, x2, y2", justify="right")
+        self._judged = judged
+        if judged:
+            self._table.add_column("verdict")
 
     def add(self, name: str, found: Detections) -> None:
         if self._json:
@@ -79,12 +82,15 @@ class Report:
             return
         if found.error is not None:
             return
+        verdict = [found.verdict] if self._judged else []
         picture, size = Text(name), f"{found.width}x{found.height}"
         for d in found:
-            self._table.add_row(picture, size, d.label, f"{d.confidence:.3f}", ", ".join(f"{v:.0f}" for v in d.box))
-            picture, size = Text(), ""
+            self._table.add_row(
+                picture, size, d.label, f"{d.confidence:.3f}", ", ".join(f"{v:.0f}" for v in d.box), *verdict
+            )
+            picture, size, verdict = Text(), "", [""] if self._judged else []
         if not found:
-            self._table.add_row(picture, size, "nothing found", "", "", style="dim")
+            self._table.add_row(picture, size, "nothing found", "", "", *verdict, style="dim")
 
     def close(self) -> None:
         if not self._json and self._table.row_count:
@@ -142,6 +148,7 @@ def detect(
     max_detections: options.MaxDetections = None,
     classes: options.Classes = "",
     priority: options.Priority = 0,
+    policy: options.Policy = None,
     batch_size: Annotated[int, typer.Option(min=1, max=nudenet_client.MAX_BATCH, help="Pictures a request.")] = 8,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 4,
     deadline: Annotated[float, typer.Option(min=0.001, help="Seconds a request may take.")] = 30.0,
@@ -160,9 +167,9 @@ def detect(
         errors.print(str(error), style="red", markup=False)
         raise typer.Exit(1) from error
     asked = options.asked_labels(shown, hidden if censor else None)
-    parameters = Parameters(confidence_threshold, iou_threshold, max_detections, asked, priority)
+    parameters = Parameters(confidence_threshold, iou_threshold, max_detections, asked, priority, policy)
     drawings = Drawings(run.sources, annotate, censor, hidden, style)
-    report = Report(as_json)
+    report = Report(as_json, judged=policy is not None)
     columns = (TextColumn("detecting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     progress = Progress(*columns, console=errors, transient=True)
     progress.disable = len(run.sources) < SHOW_PROGRESS_FROM or not errors.is_terminal

@@ -70,6 +70,7 @@ def main(
     max_detections: options.MaxDetections = None,
     classes: options.Classes = "",
     priority: options.Priority = 0,
+    policy: options.Policy = None,
     in_flight: Annotated[int, typer.Option(min=1, max=8, help="Frames of one stream under way at once.")] = 2,
     deadline: Annotated[float, typer.Option(min=0.001, help="Seconds a frame may take; then it has failed.")] = 2.0,
     every_frame: Annotated[
@@ -96,7 +97,7 @@ def main(
     shown = options.split_labels(classes, "--classes") if classes else None
     hidden = options.split_labels(censor_classes, "--censor-classes")
     asked = options.asked_labels(shown, hidden if censor else None)
-    parameters = nudenet_client.Parameters(confidence_threshold, iou_threshold, max_detections, asked, priority)
+    parameters = nudenet_client.Parameters(confidence_threshold, iou_threshold, max_detections, asked, priority, policy)
 
     def note(text: str) -> None:
         errors.print(text, markup=False, soft_wrap=True)

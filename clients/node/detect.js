@@ -9,6 +9,7 @@ const USAGE = `usage: node detect.js [options] photo.jpg...
   --url HOST:PORT           default: 127.0.0.1 and GRPC_PORT or 8001
   --json                    one line of JSON a picture
   --confidence-threshold N  --iou-threshold N  --max-detections N  --classes A,B  --priority N
+  --policy NAME             a verdict by this policy of the server
   --batch-size N            pictures a request, 1 to 8
   --deadline SECONDS        a request may take; default 30
   --tls, --ca FILE          encrypt; trust this PEM file
@@ -28,6 +29,7 @@ function parse() {
       'max-detections': text,
       classes: text,
       priority: text,
+      policy: text,
       'batch-size': text,
       deadline: text,
       tls: flag,
@@ -41,11 +43,16 @@ function parse() {
 }
 
 function show(name, answer) {
-  console.log(`${name}  ${answer.width}x${answer.height}`);
+  console.log(`${name}  ${answer.width}x${answer.height}${answer.verdict ? `  ${answer.verdict}` : ''}`);
   for (const { label, confidence, box } of answer.detections) {
     console.log(`  ${label.padEnd(26)} ${confidence.toFixed(3)}  ${box.map((value) => value.toFixed(0)).join(', ')}`);
   }
   if (answer.detections.length === 0) console.log('  nothing found');
+}
+
+/** The verdict of a refused picture, where one was asked for. */
+function judgement({ verdict, reasons }) {
+  return verdict === undefined ? {} : { verdict, reasons: reasons ?? {} };
 }
 
 async function main() {
@@ -76,6 +83,7 @@ async function main() {
         max_detections: values['max-detections'],
         classes: values.classes,
         priority: Number(values.priority ?? 0),
+        policy: values.policy,
       },
       { batchSize: Number(values['batch-size'] ?? 8), onError: 'report' },
     );
@@ -83,7 +91,7 @@ async function main() {
     for await (const answer of answers) {
       const image = positionals[i++];
       const { error } = answer;
-      if (values.json) console.log(JSON.stringify(error === undefined ? { image, ...answer } : { image, error }));
+      if (values.json) console.log(JSON.stringify(error === undefined ? { image, ...answer } : { image, error, ...judgement(answer) }));
       else if (error === undefined) show(image, answer);
       if (error !== undefined) {
         failures += 1;

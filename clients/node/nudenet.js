@@ -12,6 +12,7 @@ export * from './errors.js';
 
 export const MAX_BATCH = 8;
 const OUTPUTS = ['detections', 'num_detections', 'labels', 'error'];
+const POLICY_OUTPUTS = ['verdict', 'reasons'];
 
 /**
  * @typedef {object} Detection
@@ -25,12 +26,32 @@ const OUTPUTS = ['detections', 'num_detections', 'labels', 'error'];
  * @property {number} height
  * @property {Detection[]} detections
  * @property {string} [error] why the picture was refused
+ * @property {'allow' | 'review' | 'block' | 'error'} [verdict] with a policy; `error` for a picture that was refused or
+ *   could not be judged
+ * @property {Reasons} [reasons] with a policy, unless the request failed as a whole
+ *
+ * @typedef {object} Reasons
+ * @property {string} policy
+ * @property {number} version
+ * @property {string} policy_sha256
+ * @property {string} network_sha256
+ * @property {Finding[]} findings what reached a threshold; what blocks first, then by confidence
+ * @property {string} [error] why there is no verdict
+ *
+ * @typedef {object} Finding
+ * @property {string} class
+ * @property {'review' | 'block'} verdict
+ * @property {number} confidence
+ * @property {number} threshold
+ * @property {number} area share of the picture
+ * @property {[number, number, number, number]} box
  *
  * @typedef {object} Parameters what is left out is the server's default
  * @property {number} [confidence_threshold] least confidence in [0,1]; 0.25
  * @property {number} [iou_threshold] overlap in [0,1] above which the weaker box is dropped; 0.45
  * @property {number} [max_detections] per picture; 100
  * @property {string[]} [classes] labels to keep; all
+ * @property {string} [policy] judge by this policy of the server; `default`: the one that its file names; no verdict
  * @property {number} [priority] 1 is the most urgent; counts only where the server has levels
  *
  * @typedef {Buffer | string} Picture a JPEG file's bytes, or its path
@@ -121,7 +142,7 @@ export class Client {
         try {
           files.set(i, typeof picture === 'string' ? await readFile(picture) : picture);
         } catch (error) {
-          answers[i] = failed(`cannot be read: ${error.message}`);
+          answers[i] = failed(`cannot be read: ${error.message}`, parameters.policy !== undefined);
         }
       }),
     );
@@ -138,23 +159,25 @@ export class Client {
 
   async #request(files, parameters, onError) {
     const { priority = 0, ...settings } = parameters;
+    const judged = settings.policy !== undefined;
+    const wanted = judged ? [...OUTPUTS, ...POLICY_OUTPUTS] : OUTPUTS;
     const image = { name: 'image', datatype: 'BYTES', shape: [files.length, 1], data: packBytes(files) };
     // A refused picture must not cost its neighbours their answers, so it is always reported by the server.
     const values = { on_error: 'report' };
     for (const [name, value] of Object.entries(settings)) if (value !== undefined) values[name] = String(value);
     try {
-      return read(await this.#connection.infer(this.#model, [image], OUTPUTS, { parameters: values, priority }), files);
+      return read(await this.#connection.infer(this.#model, [image], wanted, { parameters: values, priority }), files);
     } catch (error) {
       const hopeless = error instanceof RequestRefused || error instanceof ServerUnavailable;
       if (onError === 'fail' || hopeless || !(error instanceof ClientError)) throw error;
-      return files.map(() => failed(error.message));
+      return files.map(() => failed(error.message, judged));
     }
   }
 }
 
-/** @param {string} error @returns {Answer} */
-function failed(error, size = { width: 0, height: 0 }) {
-  return { ...size, detections: [], error };
+/** @param {string} error @param {boolean} judged @returns {Answer} */
+function failed(error, judged, size = { width: 0, height: 0 }) {
+  return { ...size, detections: [], error, ...(judged && { verdict: 'error' }) };
 }
 
 /** The answers in the output tensors. */
@@ -164,10 +187,16 @@ function read(outputs, files) {
   const labels = unpackBytes(outputs.get('labels').data);
   const errors = unpackBytes(outputs.get('error').data);
   const most = shape[1];
+  const verdicts = outputs.has('verdict') ? unpackBytes(outputs.get('verdict').data) : [];
+  const reasons = outputs.has('reasons') ? unpackBytes(outputs.get('reasons').data) : [];
   return files.map((file, i) => {
     const count = counts.readInt32LE(4 * i);
     const size = uprightSize(file);
-    if (count < 0) return failed(errors[i].toString() || 'no reason given', size);
+    const judgement = verdicts.length > 0 && {
+      verdict: verdicts[i].toString(),
+      reasons: JSON.parse(reasons[i].toString() || '{}'),
+    };
+    if (count < 0) return { ...failed(errors[i].toString() || 'no reason given', false, size), ...judgement };
     const detections = Array.from({ length: count }, (_, k) => {
       const at = i * most + k;
       const value = (column) => rows.readFloatLE(4 * (6 * at + column));
@@ -178,7 +207,7 @@ function read(outputs, files) {
         box: [value(0), value(1), value(2), value(3)],
       };
     });
-    return { ...size, detections };
+    return { ...size, detections, ...judgement };
   });
 }
 

@@ -130,7 +130,11 @@ def bad_pictures(good: bytes) -> dict[str, tuple[bytes, str, str]]:
         "bmp": (encode(photo(9, 9), format="BMP"), "not_jpeg", "this is a BMP picture"),
         "html": (b"<!DOCTYPE html><html><body>404</body></html>", "not_jpeg", "this is an HTML page"),
         "json": (json.dumps({"error": "gone"}).encode(), "not_jpeg", "this is JSON text"),
-        "base64": (b"/9j/4AAQSkZJRgABAQAAAQABAAD", "not_jpeg", "base64 text of a JPEG; send the decoded bytes"),
+        "base64": (
+            b"/9j/4AAQSkZJRgABAQAAAQABAAD",
+            "not_jpeg",
+            "base64 text of a JPEG; send the decoded bytes, or the parameter encoding=base64",
+        ),
         "zeros": (bytes(1000), "not_jpeg", "this is 1000 zero bytes"),
         "gzip": (gzip.compress(good[:100]), "not_jpeg", "this is gzip-compressed data"),
         "one byte": (b"\xff", "not_jpeg", "starts with ff"),

@@ -6,6 +6,7 @@ import asyncio
 import json
 
 import numpy as np
+import pyarrow.dataset
 import pytest
 import tritonclient.grpc as grpc
 from hypothesis import given, settings
@@ -15,6 +16,8 @@ from tritonclient.utils import InferenceServerException
 from nudenet_client import AsyncClient, Client, Parameters, RequestRefused
 from nudenet_steps import pipeline
 from nudenet_steps.postprocess import policy, policy_file
+from nudenet_tools.bulk.parts import Parts
+from nudenet_tools.bulk.worker import EmbeddedDetector, ServerDetector
 from nudenet_tools.server.process import Options, Ports, Server, ServerError
 from nudenet_tools.server.repository import MODEL_REPOSITORY
 
@@ -122,6 +125,20 @@ def test_clients_get_verdicts(server, astronaut, protocol):
     ] * 2
     assert answers[0].reasons["network_sha256"] == NETWORK
     assert answers[0].to_dict("a")["verdict"] == "allow"
+
+
+def test_bulk_writes_the_same_verdicts_with_either_engine(server, astronaut, tmp_path):
+    found, wanted = {}, Parameters(policy="strict")
+    for name, detect in (
+        ("server", ServerDetector([server.grpc_url], wanted)),
+        ("embedded", EmbeddedDetector(wanted)),
+    ):
+        parts = Parts(str(tmp_path / name))
+        parts.write(["a", "b"], detect([astronaut, b"no picture"]))
+        found[name] = pyarrow.dataset.dataset(tmp_path / name).to_table(["verdict", "reasons"]).to_pydict()
+    assert found["server"] == found["embedded"]
+    assert found["server"]["verdict"] == ["allow", "error"]
+    assert json.loads(found["server"]["reasons"][0])["network_sha256"] == NETWORK
 
 
 def test_a_default_policy_and_a_broken_file(tmp_path, onnx_path):

@@ -20,6 +20,9 @@ IouThreshold: TypeAlias = Annotated[float | None, typer.Option(help="Overlap abo
 MaxDetections: TypeAlias = Annotated[int | None, typer.Option(help="Per picture, best first.")]
 Classes: TypeAlias = Annotated[str, typer.Option(help="Labels to keep, comma-separated.")]
 Priority: TypeAlias = Annotated[int, typer.Option(min=0, help="1 is most urgent; 0: the server's default.")]
+Policy: TypeAlias = Annotated[
+    str | None, typer.Option(help="Judge by this policy of the server: strict, standard, lenient, your own, default.")
+]
 CensorClasses: TypeAlias = Annotated[str, typer.Option(help="Labels to censor, comma-separated.")]
 CensorStyle: TypeAlias = Annotated[drawing.Style, typer.Option(help="How to censor.")]
 

@@ -66,6 +66,24 @@ withServer('what is not asked for is not sent', undefined, {}, async (client, se
   assert.equal(server.requests[0].model_name, 'nudenet');
 });
 
+withServer('a policy asks for a verdict and its reasons', undefined, {}, async (client, server) => {
+  const pictures = [Buffer.from('picture1'), Buffer.from('no picture'), '/no/such.jpg'];
+  const answers = await collect(client.detectMany(pictures, { policy: 'mine' }, { onError: 'report' }));
+  assert.deepEqual(
+    answers.map(({ verdict, reasons }) => [verdict, reasons?.policy]),
+    [
+      ['review', 'mine'],
+      ['error', 'mine'],
+      ['error', undefined],
+    ],
+  );
+  assert.equal(parameters(server.requests[0]).policy, 'mine');
+  const [plain] = await collect(client.detectMany(pictures.slice(0, 1)));
+  assert.ok(!('verdict' in plain || 'reasons' in plain));
+  const asked = server.requests.map(({ outputs }) => outputs.some(({ name }) => name === 'verdict'));
+  assert.deepEqual(asked, [true, false]);
+});
+
 withServer('unavailable is tried again', (n) => n < 2 && status.UNAVAILABLE, { retries: 2 }, async (client, server) => {
   assert.equal((await client.detect(Buffer.from('picture1'))).detections[0].label, 'FACE_MALE');
   assert.equal(server.requests.length, 3);

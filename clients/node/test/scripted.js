@@ -55,6 +55,16 @@ function answer(request) {
     labels: ['BYTES', [names.length, 1], packBytes(names.map(() => Buffer.from('FACE_MALE')))],
     error: ['BYTES', [names.length, 1], packBytes(good.map((fine) => Buffer.from(fine ? '' : 'not a picture')))],
   };
+  if (request.outputs.some(({ name }) => name === 'verdict')) {
+    const { policy } = parameters(request);
+    const texts = {
+      verdict: (fine) => (fine ? 'review' : 'error'),
+      reasons: () => JSON.stringify({ policy, findings: [] }),
+    };
+    for (const [name, text] of Object.entries(texts)) {
+      tensors[name] = ['BYTES', [names.length, 1], packBytes(good.map((fine) => Buffer.from(text(fine))))];
+    }
+  }
   return {
     model_name: request.model_name,
     outputs: Object.entries(tensors).map(([name, [datatype, shape]]) => ({ name, datatype, shape })),

@@ -21,7 +21,7 @@ if not (STEPS / "nudenet_steps").is_dir():
     )
 sys.path.append(str(STEPS))
 
-from nudenet_steps.preprocess import cpu_decoder, jpeg
+from nudenet_steps.preprocess import cpu_decoder, encoding, jpeg
 from nudenet_steps.preprocess.canvas import served
 from nudenet_steps.serving import parameters
 from nudenet_steps.serving.backpressure import Backpressure
@@ -121,11 +121,16 @@ class TritonPythonModel:
 
     def _prepare(self, request):
         """Read and check the headers of one request."""
-        report = _on_error(request) == "report"
+        parameters = json.loads(request.parameters() or "{}")
+        report = _choice(parameters, "on_error", ON_ERROR) == "report"
+        is_base64 = _choice(parameters, "encoding", encoding.ENCODINGS) == encoding.BASE64
         files = pb_utils.get_input_tensor_by_name(request, "image").as_numpy()
         if files.ndim != 2 or files.shape[1] != 1:
             raise ValueError(f"image must have shape [batch,1], got {list(files.shape)}")
-        tensor, found = cpu_decoder.lay_out(list(files[:, 0]), self.limits, self.decoder, self.canvases)
+        data = list(files[:, 0])
+        if is_base64:
+            data = [encoding.decode(one, self.limits.max_bytes) for one in data]
+        tensor, found = cpu_decoder.lay_out(data, self.limits, self.decoder, self.canvases)
         errors = {i: one for i, one in enumerate(found) if isinstance(one, jpeg.JpegError)}
         pictures = {i: one for i, one in enumerate(found) if isinstance(one, cpu_decoder.Picture)}
         return Batch(report, tensor, pictures, errors)
@@ -170,11 +175,11 @@ class TritonPythonModel:
         )
 
 
-def _on_error(request):
-    parameters = json.loads(request.parameters() or "{}")
-    value = parameters.get("on_error", "fail")
-    if value not in ON_ERROR:
-        raise ValueError(f"on_error must be one of {', '.join(ON_ERROR)}, got {quoted(value)}")
+def _choice(parameters, name, values):
+    """A request parameter; the first of `values` is the default."""
+    value = parameters.get(name, values[0])
+    if value not in values:
+        raise ValueError(f"{name} must be one of {', '.join(values)}, got {quoted(value)}")
     return value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -36,6 +37,8 @@ SCHEMA = pa.schema(
             ),
         ),
         ("error", pa.string()),
+        ("verdict", pa.string()),  # with a policy, else null; see docs/decisions.md
+        ("reasons", pa.string()),  # JSON
     ]
 )
 
@@ -84,4 +87,6 @@ def _row(source: str, found: nudenet_client.Detections) -> dict:
         "height": found.height,
         "detections": detections,
         "error": found.error,
+        "verdict": found.verdict or None,
+        "reasons": json.dumps(dict(found.reasons)) if found.verdict else None,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -14,9 +14,13 @@ from nudenet_tools.bulk import sources
 from nudenet_tools.bulk.parts import Parts
 from nudenet_tools.server import repository
 
+if TYPE_CHECKING:
+    from nudenet_steps.postprocess import policy
+
 READERS = 8  # pictures read at a time by one actor: object stores answer slowly, but many at once
 BATCH = 8
 BULK_PRIORITY = 2  # live requests go first where the server has priority levels
+_REFUSED = np.zeros((0, 6), np.float32), np.zeros(4, np.float32)  # candidates and geometry of a refused picture
 PATIENCE = 12  # tries of one request: about 20 seconds, long enough for a server's restart
 
 
@@ -52,7 +56,7 @@ class EmbeddedDetector:
     def __init__(self, parameters: Parameters) -> None:
         from nudenet_steps import pipeline
         from nudenet_steps.engines import engine_class
-        from nudenet_steps.postprocess import nms
+        from nudenet_steps.postprocess import nms, policy, policy_file
         from nudenet_steps.preprocess import jpeg
 
         config = repository.read_config(repository.config_path("nudenet_preprocess", "cpu"))
@@ -63,24 +67,41 @@ class EmbeddedDetector:
         engine = engine_class("openvino")(pipeline.ENGINE_FILES, BATCH, threads=1)
         settings = nms.parse_settings(given, self._labels)
         self._pipeline = pipeline.Pipeline(engine, BATCH, settings, limits, value["strict"] == "true")
+        self._policy: str | None = None
+        if parameters.policy is not None:
+            path = repository.MODEL_REPOSITORY / "nudenet_postprocess" / policy_file.FILE
+            policies, network = policy_file.load(path, self._labels), policy_file.network_sha256(pipeline.ENGINE_FILES)
+            self._judge = policy.Judge(policies, self._labels, network)
+            self._policy = self._judge.choose(parameters.policy)
 
     def __call__(self, files: Sequence[bytes]) -> list[Detections]:
         return [found for start in range(0, len(files), BATCH) for found in self._batch(files[start : start + BATCH])]
 
     def _batch(self, files: Sequence[bytes]) -> Iterator[Detections]:
-        for data, found in zip(files, self._pipeline.run(files), strict=True):
+        judged: dict[int, policy.Judgement] = {}
+
+        def look(index: int, candidates: np.ndarray, geometry: np.ndarray) -> None:
+            if self._policy is not None:
+                judged[index] = self._judge.judge(candidates, geometry, self._policy)
+
+        for i, (data, found) in enumerate(zip(files, self._pipeline.run(files, look), strict=True)):
             if isinstance(found, Exception):
-                yield Detections.failed(str(found))
+                answer = Detections.failed(str(found))
             else:
                 labels = [self._labels[int(class_id)] for class_id in found[:, 4]]
-                yield Detections.from_rows(found, labels, upright_size(data))
+                answer = Detections.from_rows(found, labels, upright_size(data))
+            if self._policy is not None:
+                judgement = judged.get(i) or self._judge.judge(*_REFUSED, self._policy)
+                answer = dataclasses.replace(answer, verdict=judgement.verdict, reasons=judgement.reasons)
+            yield answer
 
 
 class Worker:
     """A Ray Data actor. Pictures are read, looked at and written here, so only their names travel."""
 
-    def __init__(self, output: str, make_detector: Callable[[], Detector]) -> None:
+    def __init__(self, output: str, make_detector: Callable[[], Detector], parameters: Parameters) -> None:
         self._parts = Parts(output)
+        self._parameters = parameters
         self._detect = make_detector()
         self._readers = ThreadPoolExecutor(READERS)
 
@@ -97,7 +118,8 @@ class Worker:
             detected = iter(self._detect(readable))
         except ClientError as error:  # the servers are gone: nothing is written, the run ends
             return _summary(0, 0, str(error))
-        found = [next(detected) if isinstance(data, bytes) else Detections.failed(data) for data in contents]
+        refuse = self._parameters.failed
+        found = [next(detected) if isinstance(data, bytes) else refuse(data) for data in contents]
         self._parts.write(sources, found)
         return _summary(len(sources), sum(result.error is not None for result in found))
 

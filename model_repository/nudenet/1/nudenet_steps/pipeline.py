@@ -5,7 +5,7 @@ The same functions that the three ``model.py`` call, in the same order. No Trito
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -86,8 +86,14 @@ class Pipeline:
         self._settings, self._limits = settings or nms.Settings(), limits or jpeg.Limits()
         self._canvases = tuple(canvases)
 
-    def run(self, files: Sequence[bytes]) -> list[np.ndarray | jpeg.JpegError]:
+    def run(
+        self, files: Sequence[bytes], look: Callable[[int, np.ndarray, np.ndarray], None] | None = None
+    ) -> list[np.ndarray | jpeg.JpegError]:
         """Detections of up to `max_batch` pictures; each is worked on alone, on its own canvas.
+
+        Args:
+            files: JPEG files.
+            look: called with the index, candidates FP32 [N,6] and geometry FP32 [4] of each accepted picture.
 
         Returns:
             one each: FP32 [K,6] as `nms.detect` answers, or the error that refuses the picture.
@@ -98,7 +104,10 @@ class Pipeline:
             good = [i for i in group if isinstance(pictures[i], cpu_decoder.Picture)]
             candidates = self._engine.infer([parts[i] for i in good]) if good else ()
             for i, rows in zip(good, candidates, strict=True):
-                answers[i] = nms.detect(rows, np.array(answers[i].box.geometry, np.float32), self._settings)
+                geometry = np.array(answers[i].box.geometry, np.float32)
+                if look is not None:
+                    look(i, rows, geometry)
+                answers[i] = nms.detect(rows, geometry, self._settings)
         return answers
 
     def preprocess(self, files: Sequence[bytes]) -> tuple[list[np.ndarray], list[cpu_decoder.Picture | jpeg.JpegError]]:

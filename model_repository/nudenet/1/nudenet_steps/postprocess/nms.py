@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 MAX_DETECTIONS = 1000
-ELSEWHERE = ("on_error", "policy")  # request parameters that other modules and steps read
+ELSEWHERE = ("on_error", "policy", "encoding")  # request parameters that other modules and steps read
 
 
 class ParameterError(ValueError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -36,12 +36,17 @@ class Decoder(Protocol):
         """A DLPack capsule of the same pixels in GPU memory; None where there is none."""
 
 
-def read(data: bytes, limits: jpeg.Limits) -> jpeg.Header:
+def read(data: bytes | jpeg.JpegError, limits: jpeg.Limits) -> jpeg.Header:
     """Check one file by its headers; nothing is decoded yet.
+
+    Args:
+        data: the file, or the error that refuses it already.
 
     Raises:
         JpegError: refused, see its message.
     """
+    if isinstance(data, jpeg.JpegError):
+        raise data
     try:
         jpeg.check_size(data, limits)
         header = jpeg.read_header(data)
@@ -54,12 +59,15 @@ def read(data: bytes, limits: jpeg.Limits) -> jpeg.Header:
 
 
 def lay_out(
-    files: Sequence[bytes], limits: jpeg.Limits, decoder: Decoder, canvases: Sequence[Canvas] = CANVASES
+    files: Sequence[bytes | jpeg.JpegError],
+    limits: jpeg.Limits,
+    decoder: Decoder,
+    canvases: Sequence[Canvas] = CANVASES,
 ) -> tuple[np.ndarray, list[Picture | jpeg.JpegError]]:
     """Check the files of one request and give them one tensor, on the smallest canvas that holds them all.
 
     Args:
-        files: JPEG files.
+        files: JPEG files, or the errors that refuse them already.
         limits: what is accepted.
         decoder: gives the memory, and decodes later.
         canvases: which are served.
@@ -76,9 +84,9 @@ def lay_out(
     canvas = smallest([one.upright_size for one in headers if isinstance(one, jpeg.Header)], canvases)
     tensor = decoder.allocate(len(files), canvas)
     pictures: list[Picture | jpeg.JpegError] = [
-        Picture(data, header, letterbox.fit(*header.upright_size, canvas.width, canvas.height), out)
-        if isinstance(header, jpeg.Header)
-        else header
+        header
+        if isinstance(header, jpeg.JpegError)
+        else Picture(cast(bytes, data), header, letterbox.fit(*header.upright_size, canvas.width, canvas.height), out)
         for data, header, out in zip(files, headers, tensor, strict=True)
     ]
     return tensor, pictures

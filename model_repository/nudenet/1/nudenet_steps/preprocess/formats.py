@@ -12,7 +12,7 @@ _SIGNATURES = (
     (b"%PDF", "a PDF document"),
     (b"\x1f\x8b", "gzip-compressed data"),
     (b"PK\x03\x04", "a ZIP archive"),
-    (b"/9j/", "base64 text of a JPEG; send the decoded bytes"),
+    (b"/9j/", "base64 text of a JPEG; send the decoded bytes, or the parameter encoding=base64"),
     (b"iVBORw0KGgo", "base64 text of a PNG; send a JPEG's bytes"),
     (b"data:image", "a data: URL; send the decoded bytes"),
     (b"\xff\x4f\xff\x51", "a JPEG 2000 picture"),
