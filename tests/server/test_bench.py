@@ -49,12 +49,13 @@ def test_a_short_run_measures_everything_on_the_same_pictures(tmp_path):
         "NudeDetector.detect_batch(8)",
         "our ONNX on ONNX Runtime",
         "NudeDetector behind FastAPI",
+        "textbook ensemble",
         "client-side preprocessing",
     }
     for name, peer in row["peers"].items():
         assert peer["throughput"] > 0
         assert peer["failures"] == 0
-        has_client = name in ("NudeDetector behind FastAPI", "client-side preprocessing")
+        has_client = name in ("NudeDetector behind FastAPI", "textbook ensemble", "client-side preprocessing")
         assert (0 < peer["client_core_ms"] < peer["core_ms"]) == has_client, name
     assert report["open_loop"]["level"] == 240
     assert [row["size"] for row in report["sizes"]] == ["360p"]
