@@ -1,0 +1,1 @@
+"""From detections in single frames to events that start, go on and end: docs/rules.md."""
