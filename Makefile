@@ -87,7 +87,7 @@ plan:  ## build model.plan inside Triton's image on this GPU, PLAN=live model.li
 	$(docker_build) --target builder -t nudenet-triton-builder:$(VERSION) .
 	$(DOCKER) run --rm --gpus "device=$(GPU)" --user "$$(id -u):$$(id -g)" -e HOME=/tmp \
 	  -v "$(CURDIR)/model_repository:/models" -v "$(CURDIR):/data:ro" \
-	  nudenet-triton-builder:$(VERSION) $(PLAN_ARGS) \
+	  nudenet-triton-builder:$(VERSION) --runtime tensorrt $(PLAN_ARGS) \
 	  $(if $(filter live,$(PLAN)),--live --onnx /models/nudenet_trt/1/model.dynamic.onnx,) \
 	  --output /models/nudenet_trt/1/model$(if $(PLAN),.$(PLAN)).plan
 

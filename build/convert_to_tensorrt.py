@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Build the engine that ``nudenet_trt`` serves, with its passport.
 
-``--runtime tensorrt``: ``model.plan``, for this TensorRT and this kind of GPU only; ``--runtime rtx``:
-``model.rtx.engine`` of TensorRT for RTX, for the kinds of GPU that ``--for`` names, built without one.
+``--runtime tensorrt``: ``model.plan``, or ``model.live.plan`` with ``--live``, for this TensorRT and this kind of GPU
+only. ``--runtime rtx``: ``model.rtx.engine`` of TensorRT for RTX, for the kinds of GPU that ``--for`` names, built
+without one.
 
 FP32 graph -> graph of the wanted precision (no GPU needed) -> engine. ``--precision INT8`` means INT8 convolutions and
 additions with the rest of the network in FP16; the box decode is FP32 in every engine. Nothing falls back: what cannot
@@ -13,7 +14,6 @@ Exit status: 0 built; 1 built, but ``--test`` found that it disagrees, so it was
 
 from __future__ import annotations
 
-import enum
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
@@ -30,71 +30,21 @@ from nudenet_build.evaluation import engine_check
 from nudenet_build.evaluation.matching import Agreement
 from nudenet_build.graph import export as graph_export
 from nudenet_build.graph import precision as graph_precision
-from nudenet_build.trt import builder, cuda_device, layers, plan_writer, runner, session
+from nudenet_build.trt import builder, cuda_device, layers, plan_writer, runner, session, variant
 from nudenet_build.trt.progress import BuildProgress
 from nudenet_build.trt.session import Runtime
+from nudenet_build.trt.variant import Precision, Variant
 from nudenet_steps.cuda import runtime as cuda_runtime
 from nudenet_steps.cuda.execution import ExecutionError
-from nudenet_steps.engines.onnx_graphs import take_pixels
-from nudenet_steps.preprocess.canvas import CANVASES, SPECIFIED, Canvas
+from nudenet_steps.preprocess.canvas import CANVASES, Canvas
 
 ROOT = Path(__file__).resolve().parent.parent
-DEFAULT_ONNX = graph_export.DEFAULT_OUTPUT
 PREFERRED_BATCHES = (8, 4)  # of nudenet_trt/config.pbtxt; the plan is tuned for the largest that fits
 LATENCY_RUNS = 200
 RTX_TARGETS = ("sm80", "sm86", "sm89", "sm120")  # A100, A10 and RTX 30, L4 and RTX 40, RTX 50
-LIVE_FILE = "model.live.plan"
 
 console = Console()
 errors = Console(stderr=True)
-
-
-class Precision(str, enum.Enum):
-    """What the trunk and head of the network compute in."""
-
-    FP32 = "FP32"
-    FP16 = "FP16"
-    INT8 = "INT8"
-
-    @property
-    def in_plan(self) -> str:
-        """As the passport names it."""
-        return "INT8+FP16" if self is Precision.INT8 else self.value
-
-
-def prepare_live_graph(graph: Path, folder: Path) -> Path:
-    """`graph` with UINT8 pixels for its input, written to `folder`."""
-    file = folder / LIVE_FILE.replace(".plan", ".onnx")
-    graph_export.write_atomically(take_pixels(onnx.load(graph)), file)
-    console.print(f"{file}: the same graph for UINT8 pixels")
-    return file
-
-
-def prepare_graph(
-    precision: Precision, onnx_path: Path, calibration_data: Path | None, folder: Path, target: Runtime
-) -> Path:
-    """The graph to compile: the FP32 one itself, or one in `precision` written to `folder`.
-
-    Raises:
-        precision.PrecisionError: no FP32 graph, or missing or unfit calibration data.
-    """
-    if not onnx_path.is_file():
-        raise graph_precision.PrecisionError(f"no FP32 graph at {onnx_path}; add --export-onnx to make it")
-    if precision is Precision.FP32:
-        return onnx_path
-    kind = graph_precision.Precision.FP16 if precision is Precision.FP16 else graph_precision.Precision.INT8_FP16
-    if precision is Precision.INT8 and calibration_data is None:
-        raise graph_precision.PrecisionError(
-            "--precision INT8 needs --calibration-data calib_data.npy: python build/collect_calibration_data.py "
-            "--output calib_data.npy PICTURES_OR_VIDEOS makes it; for a plan without calibration say --precision FP16"
-        )
-    for_rtx = target is Runtime.RTX and precision is Precision.INT8
-    file = folder / (f"model.rtx.{kind.value.lower()}.onnx" if for_rtx else kind.file_name)
-    with console.status(f"converting the graph to {precision.in_plan}"):
-        model = graph_precision.convert(kind, onnx_path, calibration_data, fp32_scales=for_rtx)
-    graph_export.write_atomically(model, file)
-    console.print(f"{file}: the graph in {precision.in_plan}")
-    return file
 
 
 def preferred_batch(max_batch: int) -> int:
@@ -164,39 +114,53 @@ def run_test(
     onnx_path: Path,
     images: Path,
 ) -> tuple[dict[str, float], list[str]]:
-    """Compare the plan with ONNX Runtime FP32 and time it; prints both.
+    """Compare the engine with ONNX Runtime FP32 at every input size and time it; prints both.
 
     Returns:
         the figures for the passport, and what is worse than allowed.
     """
-    limits = engine_check.LIMITS[precision.in_plan]
+    height, width = built.input_shape[1:]
+    sizes = CANVASES if -1 in built.input_shape else (Canvas(height, width),)
     batches = range(options.min_batch, options.max_batch + 1)
     table = Table("input", "batch", "median ms", "p99 ms", "pictures/s", title="GPU time without copies")
-    agreement, faults = Agreement(), []
-    height, width = built.input_shape[1:]
-    sizes = list(CANVASES) if height == -1 else [Canvas(height, width)]
-    for size in sizes:
-        inputs, geometries = engine_check.load_pictures(images, *size)
-        reference = engine_check.reference_candidates(onnx_path, inputs)
-        with runner.open_engine(trt, cuda, built.plan, options.max_batch, size) as engine:
-            found = engine_check.compare(engine.infer, inputs, geometries, reference, batches)
-            agreement.join(found)
-            where = f"{size.height}x{size.width}: " if len(sizes) > 1 else ""
-            wrong = [where + fault for fault in engine_check.faults(found, limits)]
-            faults += wrong
-            for batch in [] if wrong else batches:  # how fast a wrong answer comes does not matter
+    agreement, pictures = Agreement(), 0
+    with runner.open_engine(trt, cuda, built.plan, options.max_batch, sizes) as engine:
+        for size in sizes:
+            inputs, geometries = engine_check.load_pictures(images, *size)
+            reference = engine_check.reference_candidates(onnx_path, inputs)
+            agreement.join(engine_check.compare(engine.infer, inputs, geometries, reference, batches))
+            pictures += len(inputs)
+            for batch in batches:
                 rows = [i % len(inputs) for i in range(batch)]
                 median, p99 = engine_check.median_and_p99(engine.latencies_ms(inputs[rows], LATENCY_RUNS))
                 rate = f"{1000 * batch / median:.0f}"
                 table.add_row(f"{size.height}x{size.width}", str(batch), f"{median:.3f}", f"{p99:.3f}", rate)
-    if not faults:
+    faults = engine_check.faults(agreement, engine_check.LIMITS[precision.in_plan])
+    if not faults:  # how fast a wrong answer comes does not matter
         console.print(table)
     console.print(
-        f"against ONNX Runtime FP32, {len(inputs)} pictures at batch {batches[0]} to {batches[-1]}: "
+        f"against ONNX Runtime FP32, {pictures} pictures at batch {batches[0]} to {batches[-1]}: "
         f"F1 {agreement.f1:.4f} ({agreement.matched} matched, {agreement.missed} missed, {agreement.extra} extra), "
         f"mean IoU {agreement.mean_iou:.4f}, confidence changed by {agreement.max_confidence_change:.4f} at most"
     )
-    return {"pictures": len(inputs), **agreement.as_dict()}, faults
+    return {"pictures": pictures, **agreement.as_dict()}, faults
+
+
+def choose_variant(target: Runtime, live: bool, timing_cache: Path | None, targets: str | None) -> Variant:
+    """Which engine is asked for.
+
+    Raises:
+        session.TensorRTError: options that do not fit together.
+    """
+    if target is Runtime.RTX:
+        if timing_cache is not None:
+            raise session.TensorRTError("--timing-cache is for --runtime tensorrt: TensorRT for RTX has none")
+        if live:
+            raise session.TensorRTError("--live is for --runtime tensorrt: an engine for RTX takes any canvas anyway")
+        return variant.RTX
+    if targets is not None:
+        raise session.TensorRTError("--for is for --runtime rtx: TensorRT compiles for the GPU that is there")
+    return variant.LIVE if live else variant.SPECIFIED
 
 
 def find_library(wanted: Runtime | None) -> tuple[Runtime, ModuleType | session.TensorRTMissing]:
@@ -222,10 +186,9 @@ def convert(
             show_default=False,
         ),
     ] = None,
-    live: Annotated[
-        bool,
-        typer.Option("--live", help="For configs/live.pbtxt: model.live.plan, UINT8 pixels of any canvas."),
-    ] = False,
+    live: Annotated[bool, typer.Option("--live", help="TensorRT only: the plan of configs/live.pbtxt, any canvas.")] = (
+        False
+    ),
     export_onnx_first: Annotated[bool, typer.Option("--export-onnx", help="Export the FP32 graph first.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Largest batch; config.pbtxt says 8.")] = 8,
     workspace: Annotated[float, typer.Option(min=0.0625, help="GPU memory for the kernels' scratch, in GB.")] = 2,
@@ -236,13 +199,15 @@ def convert(
     images: Annotated[Path, typer.Option(help="Folder of JPEG files for --test.")] = ROOT / "tests" / "data",
     onnx_path: Annotated[
         Path | None,
-        typer.Option("--onnx", help="FP32 graph. Default: model.onnx, with --live model.dynamic.onnx."),
+        typer.Option(
+            "--onnx", help="FP32 graph. Default: model.onnx, for any canvas model.dynamic.onnx.", show_default=False
+        ),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            help="Where the engine goes, the converted graph beside it. Default: model.plan or model.rtx.engine in "
-            "nudenet_trt/1.",
+            help="Where the engine goes, the converted graph beside it. Default: model.plan, model.live.plan or "
+            "model.rtx.engine in nudenet_trt/1.",
             show_default=False,
         ),
     ] = None,
@@ -254,21 +219,14 @@ def convert(
     graph = None
     try:
         target, library = find_library(runtime)
-        if target is Runtime.RTX and timing_cache is not None:
-            raise session.TensorRTError("--timing-cache is for --runtime tensorrt: TensorRT for RTX has none")
-        if target is Runtime.TENSORRT and targets is not None:
-            raise session.TensorRTError("--for is for --runtime rtx: TensorRT compiles for the GPU that is there")
-        if target is Runtime.RTX and live:
-            raise session.TensorRTError("--live is for --runtime tensorrt: the rtx configuration serves one canvas")
-        output = output or DEFAULT_ONNX.with_name(LIVE_FILE if live else target.file_name)
-        onnx_path = onnx_path or (graph_export.DYNAMIC_OUTPUT if live else DEFAULT_ONNX)
+        kind = choose_variant(target, live, timing_cache, targets)
+        onnx_path = onnx_path or kind.graph
+        output = output or kind.graph.with_name(kind.file_name)
         if export_onnx_first:
-            source = graph_export.find_source()
-            model = graph_export.build_dynamic_model(source) if live else graph_export.build_model(source, *SPECIFIED)
-            graph_export.write_atomically(model, onnx_path)
-        graph = prepare_graph(precision, onnx_path, calibration_data, output.parent, target)
-        if live:
-            graph = prepare_live_graph(graph, output.parent)
+            kind.export(onnx_path)
+        with console.status(f"converting the graph to {precision.in_plan}"):
+            graph = variant.prepare_graph(kind, precision, onnx_path, calibration_data, output.parent)
+        console.print(f"{graph}: the graph in {precision.in_plan}")
         if isinstance(library, session.TensorRTMissing):
             raise library
         cuda, gpu = find_gpu(device, needed=test or target is Runtime.TENSORRT)
@@ -278,6 +236,7 @@ def convert(
             batch_size,
             workspace,
             opt_level,
+            kind.inputs,
             target,
             choose_targets(library, targets, gpu) if target is Runtime.RTX else (),
         )

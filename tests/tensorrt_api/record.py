@@ -31,9 +31,9 @@ USED = {
                        "get_timing_cache", "profiling_verbosity", "progress_monitor", "set_memory_pool_limit",
                        "set_timing_cache"),
     "ICudaEngine": ("create_execution_context", "get_tensor_dtype", "get_tensor_mode", "get_tensor_name",
-                    "num_io_tensors"),
+                    "get_tensor_profile_shape", "num_io_tensors", "num_optimization_profiles"),
     "IExecutionContext": ("execute_async_v3", "get_tensor_shape", "infer_shapes", "set_input_shape",
-                          "set_tensor_address"),
+                          "set_optimization_profile_async", "set_tensor_address"),
     "ILogger": ("__init__", "Severity"),
     "INetworkDefinition": ("get_input", "get_output", "num_inputs", "num_outputs"),
     "IOptimizationProfile": ("set_shape",),
@@ -46,7 +46,7 @@ USED = {
     "ParserError": ("desc", "node", "node_name", "node_operator"),
     "ProfilingVerbosity": ("DETAILED",),
     "Runtime": ("__init__", "deserialize_cuda_engine"),
-    "TensorIOMode": ("INPUT", "OUTPUT"),
+    "TensorIOMode": ("INPUT",),
 }  # fmt: skip
 
 

@@ -32,6 +32,7 @@ class World:
         self.deserializes = self.context_fits = self.runs = self.accepts_addresses = True
         self.invalid_bits = 0
         self.largest_batch = 8
+        self.profiles = [((1, 1), (320, 320))]  # least and largest (height, width) of each
         self.distort: Callable[[np.ndarray], np.ndarray] = lambda output: output
         self.compiled: list[tuple[int, ...]] = []  # shapes, in this process and not from a cache
         self.captured: set[tuple[int, ...]] = set()
@@ -88,6 +89,17 @@ class _Engine:
         types_ = {"tensor(float)": "FLOAT", "tensor(uint8)": "UINT8"}
         return getattr(self.world.library.DataType, types_[self._tensors[name].type])
 
+    @property
+    def num_optimization_profiles(self) -> int:
+        self.world.calls.add("ICudaEngine.num_optimization_profiles")
+        return len(self.world.profiles)
+
+    def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[tuple[int, ...]]:
+        self.world.calls.add("ICudaEngine.get_tensor_profile_shape", (name, profile_index))
+        assert name in self._inputs, "outputs have no profile shapes"
+        least, most = self.world.profiles[profile_index]
+        return [(1, 3, *least), (1, 3, *least), (self.world.largest_batch, 3, *most)]
+
     def create_runtime_config(self) -> Any:
         return _RuntimeConfig(self.world)
 
@@ -141,28 +153,37 @@ class _RuntimeCache:
 class _Context:
     def __init__(self, world: World, engine: _Engine, session: Any, config: Any) -> None:
         self.world, self._engine, self._session, self._config = world, weakref.ref(engine), session, config
-        self._shape: tuple[int, ...] = ()
+        self._inputs = {tensor.name: tensor for tensor in session.get_inputs()}
+        self._profile = 0
+        self._shapes: dict[str, tuple[int, ...]] = {}
         self._inferred = False
         self._addresses: dict[str, int] = {}
 
+    def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
+        self.world.calls.add("IExecutionContext.set_optimization_profile_async", (profile_index, stream_handle))
+        self._profile, self._shapes, self._inferred = profile_index, {}, False
+        return True
+
     def set_input_shape(self, name: str, shape: tuple) -> bool:
         self.world.calls.add("IExecutionContext.set_input_shape", (name, shape))
-        (tensor,) = self._session.get_inputs()
-        assert name == tensor.name
-        fits = all(isinstance(side, str) or side == given for side, given in zip(tensor.shape, shape, strict=True))
-        self._shape, self._inferred = tuple(shape), False
-        return fits and 1 <= shape[0] <= self.world.largest_batch
+        open_or_equal = zip(self._inputs[name].shape, shape, strict=True)
+        fits = all(isinstance(side, str) or side == given for side, given in open_or_equal)
+        least, most = self.world.profiles[self._profile]
+        in_profile = all(low <= side <= high for low, side, high in zip(least, shape[2:], most, strict=True))
+        self._shapes[name], self._inferred = tuple(shape), False
+        return fits and in_profile and 1 <= shape[0] <= self.world.largest_batch
 
     def infer_shapes(self) -> list[str]:
         self.world.calls.add("IExecutionContext.infer_shapes")
-        self._inferred = bool(self._shape)
-        return [] if self._shape else ["input"]
+        missing = [name for name in self._inputs if name not in self._shapes]
+        self._inferred = not missing
+        return missing
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         self.world.calls.add("IExecutionContext.get_tensor_shape", (name,))
         assert self._inferred, "shapes are read before infer_shapes"
-        zeros = np.zeros(self._shape, self._type())
-        return self._session.run([name], {self._session.get_inputs()[0].name: zeros})[0].shape
+        zeros = {name: np.zeros(shape, self._type(name)) for name, shape in self._shapes.items()}
+        return self._session.run([name], zeros)[0].shape
 
     def set_tensor_address(self, name: str, memory: int) -> bool:
         self.world.calls.add("IExecutionContext.set_tensor_address", (name, memory))
@@ -180,9 +201,8 @@ class _Context:
             return False
         if self._config is not None:
             self._compile()
-        source = self._view("input" if "input" in self._addresses else "pixels", self._shape, self._type())
-        (name,) = self._addresses.keys() - {"output"}
-        output = self.world.distort(self._session.run(["output"], {name: source})[0]).astype(np.float32)
+        sources = {name: self._view(name, shape, self._type(name)) for name, shape in self._shapes.items()}
+        output = self.world.distort(self._session.run(["output"], sources)[0]).astype(np.float32)
         self._view("output", output.shape, np.dtype(np.float32))[...] = output
         return True
 
@@ -192,14 +212,15 @@ class _Context:
         eager = strategies.DynamicShapesKernelSpecializationStrategy.EAGER
         assert self._config.dynamic_shapes_kernel_specialization_strategy == eager
         assert self._config.cuda_graph_strategy == strategies.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-        if self._shape not in self._config.cache.shapes:
-            self.world.compiled.append(self._shape)
-            self._config.cache.shapes.add(self._shape)
+        (shape,) = set(self._shapes.values())
+        if shape not in self._config.cache.shapes:
+            self.world.compiled.append(shape)
+            self._config.cache.shapes.add(shape)
         else:
-            self.world.captured.add(self._shape)
+            self.world.captured.add(shape)
 
-    def _type(self) -> np.dtype:
-        return np.dtype(np.uint8 if self._session.get_inputs()[0].type == "tensor(uint8)" else np.float32)
+    def _type(self, name: str) -> np.dtype:
+        return np.dtype(np.uint8 if self._inputs[name].type == "tensor(uint8)" else np.float32)
 
     def _view(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         memory = self.world.gpu.held[self._addresses[name]]
@@ -283,6 +304,10 @@ class Gpu(types.ModuleType):
 
     def cudaMallocHost(self, size: int) -> tuple:
         return self.cudaMalloc(size)
+
+    def cudaMemset(self, devPtr: int, value: int, count: int) -> tuple:
+        ctypes.memset(devPtr, value, count)
+        return self._ok()
 
     def cudaFree(self, address: int) -> tuple:
         return self._release(address)

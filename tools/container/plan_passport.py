@@ -55,8 +55,8 @@ class Passport:
             command += f"--runtime rtx --for {names}"
         else:
             command += f"--workspace {self.workspace_gb:g}"
-        if self.input_shape[1:] == [-1, -1]:
-            command += " --live"
+            if self.input_shape[1:] == [-1, -1]:
+                command += " --live"
         return f"{command} --calibration-data calib_data.npy" if precision == "INT8" else command
 
 

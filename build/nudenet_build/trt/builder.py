@@ -14,10 +14,9 @@ from nudenet_build.trt import layers
 from nudenet_build.trt.layers import Layer
 from nudenet_build.trt.progress import BuildProgress, cancel_on_interrupt, make_monitor
 from nudenet_build.trt.session import Log, Runtime, TensorRTError
-from nudenet_steps.cuda.execution import make_logger
+from nudenet_steps.cuda.execution import OUTPUT, make_logger
 from nudenet_steps.preprocess.canvas import CANVASES, LARGEST, SPECIFIED
 
-INPUT, PIXELS, OUTPUT = "input", "pixels", "output"
 GIB = 1 << 30
 
 
@@ -30,6 +29,7 @@ class BuildOptions:
     max_batch: int = 8
     workspace_gb: float = 2.0
     optimization_level: int = 3  # 0 builds fastest, 5 searches longest; 3 is TensorRT's default
+    inputs: tuple[str, ...] = ("input",)
     runtime: Runtime = Runtime.TENSORRT
     targets: tuple[str, ...] = ()  # of RTX: members of ComputeCapability, such as SM89; TensorRT compiles for the GPU
 
@@ -40,7 +40,7 @@ class BuiltPlan:
 
     plan: bytes
     timing_cache: bytes
-    input_shape: list[int]  # channels, height, width; the last two -1 where every canvas is served
+    input_shape: list[int]  # channels, height, width; -1 where open
     warnings: list[str]  # the library's own and ours
     layers: list[Layer] = dataclasses.field(default_factory=list)  # none where the library does not list them
 
@@ -63,27 +63,32 @@ def _parse(trt: Any, network: Any, logger: Any, onnx_path: Path, log: Log) -> No
     )
 
 
-def _input(network: Any, onnx_path: Path) -> tuple[str, list[int]]:
-    """Name of the network's one input, and its channels, height and width; -1 for both where they are open."""
+def _input_shape(network: Any, onnx_path: Path, expected: tuple[str, ...]) -> list[int]:
+    """Channels, height and width of the network's inputs."""
     names = [network.get_input(i).name for i in range(network.num_inputs)]
     outputs = [network.get_output(i).name for i in range(network.num_outputs)]
-    if names not in ([INPUT], [PIXELS]) or outputs != [OUTPUT]:
+    if sorted(names) != sorted(expected) or outputs != [OUTPUT]:
         raise TensorRTError(
-            f"{onnx_path} has inputs {names} and outputs {outputs}, nudenet_trt serves '{INPUT}' and '{OUTPUT}', with "
-            f"--live '{PIXELS}'; export the graph again with --export-onnx"
+            f"{onnx_path} has inputs {names} and outputs {outputs}, nudenet_trt serves {list(expected)} and "
+            f"['{OUTPUT}']; export the graph again with --export-onnx"
         )
-    shape = list(network.get_input(0).shape)
-    is_open = shape[1:] == [3, -1, -1]
-    if len(shape) != 4 or shape[0] != -1 or not (is_open or min(shape[1:]) >= 1):
-        raise TensorRTError(
-            f"{onnx_path}: input is {shape}, expected [-1,3,height,width] or [-1,3,-1,-1]; export the graph again with "
-            "--export-onnx"
-        )
-    return names[0], shape[1:]
+    shapes = [list(network.get_input(i).shape) for i in range(len(names))]
+    for shape in shapes:
+        is_fixed = len(shape) == 4 and min(shape[1:]) >= 1
+        if len(shape) != 4 or shape[:2] != [-1, 3] or not (is_fixed or shape[2:] == [-1, -1]) or shape != shapes[0]:
+            raise TensorRTError(
+                f"{onnx_path}: the inputs are {shapes}, expected [-1,3,height,width] with only the batch dynamic, or "
+                "[-1,3,-1,-1] for any canvas; export the graph again with --export-onnx"
+            )
+    return shapes[0][1:]
 
 
 def profile_shapes(options: BuildOptions, shape: list[int]) -> list[tuple[int, ...]]:
-    """Least, best and largest input: the batches of `options`; where height and width are open, every canvas."""
+    """Least, best and largest input: the batches of `options`; where height and width are open, every canvas.
+
+    Args:
+        shape: channels, height and width of the network's input.
+    """
     batches = (options.min_batch, options.preferred_batch, options.max_batch)
     if shape[1:] != [-1, -1]:
         return [(batch, *shape) for batch in batches]
@@ -171,8 +176,8 @@ def build_plan(
 
     Args:
         trt: the module from `session.load`.
-        onnx_path: graph with ``input`` or ``pixels`` [batch,3,height,width], the batch dynamic, height and width too
-            for every canvas; its types are kept as they are.
+        onnx_path: graph with `options.inputs` [batch,3,height,width], batch dynamic, height and width for any canvas;
+            its types are kept as they are.
         timing_cache: of an earlier build, or empty; one of another TensorRT or GPU is put aside with a warning.
             TensorRT for RTX has none.
 
@@ -191,7 +196,7 @@ def build_plan(
     # The flag's number differs between 10 and 11, so it is always asked for.
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     _parse(trt, network, logger, onnx_path, log)
-    name, shape = _input(network, onnx_path)
+    shape = _input_shape(network, onnx_path, options.inputs)
     config = _configure(trt, builder, options)
     monitor = make_monitor(trt, progress)
     config.progress_monitor = monitor
@@ -199,7 +204,8 @@ def build_plan(
 
     profile = builder.create_optimization_profile()
     shapes = profile_shapes(options, shape)
-    profile.set_shape(name, *shapes)
+    for name in options.inputs:
+        profile.set_shape(name, *shapes)
     if config.add_optimization_profile(profile) < 0:
         least, best, largest = map(list, shapes)
         raise TensorRTError(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from nudenet_build.trt.cuda_device import Stopwatch
 from nudenet_steps.cuda.execution import Execution, Loader
+from nudenet_steps.preprocess.letterbox import TO_UNIT
 
 WARM_UP_RUNS = 20
 
@@ -24,15 +25,16 @@ class EngineRunner:
         """Candidates of a batch.
 
         Args:
-            batch: FP32 [B,3,height,width], RGB in [0,1], B within the engine's profile; an engine that takes UINT8
-                pixels gets the same values times 255.
+            batch: FP32 [B,3,height,width], RGB in [0,1], B within the engine's profile.
 
         Returns:
             FP32 [B,candidates,6], a copy.
         """
-        if self._execution.dtype == np.uint8:
-            batch = np.rint(batch * 255).astype(np.uint8)
-        return self._execution.infer([batch]).copy()
+        return self._execution.infer([self._as_sent(batch)]).copy()
+
+    def _as_sent(self, batch: np.ndarray) -> np.ndarray:
+        """As preprocessing sends it to this engine: the pixels themselves, if it takes them."""
+        return np.rint(batch / TO_UNIT).astype(np.uint8) if np.dtype(np.uint8) in self._execution.inputs else batch
 
     def latencies_ms(self, batch: np.ndarray, runs: int) -> np.ndarray:
         """Milliseconds on the GPU for each of `runs` executions of `batch`, without the copies, after warming up."""
@@ -53,20 +55,22 @@ class EngineRunner:
 
 
 @contextlib.contextmanager
-def open_engine(trt: Any, cuda: Any, plan: bytes, max_batch: int, size: tuple[int, int]) -> Iterator[EngineRunner]:
-    """Load `plan` on the current GPU, ready to run pictures of `size`; everything is freed at the end.
+def open_engine(
+    trt: Any, cuda: Any, plan: bytes, max_batch: int, sizes: Sequence[tuple[int, int]]
+) -> Iterator[EngineRunner]:
+    """Load `plan` on the current GPU, ready to run pictures of these `sizes`; everything is freed at the end.
 
     Args:
         trt: the module from `session.load`.
         cuda: see `nudenet_steps.cuda.runtime.load`.
         plan: a serialised engine.
         max_batch: largest batch that will be run.
-        size: height and width.
+        sizes: height and width of each.
 
     Raises:
         ExecutionError: the plan does not load here, or is not a plan of nudenet_trt.
         CudaError: out of memory.
     """
-    execution = Execution(Loader(trt), cuda, plan, max_batch, [size])
+    execution = Execution(Loader(trt), cuda, plan, max_batch, sizes)
     with contextlib.closing(execution):
         yield EngineRunner(execution, cuda)

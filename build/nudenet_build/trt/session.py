@@ -25,11 +25,6 @@ class Runtime(str, enum.Enum):
         return "TensorRT" if self is Runtime.TENSORRT else "TensorRT for RTX"
 
     @property
-    def file_name(self) -> str:
-        """Of what it compiles, beside ``model.onnx``."""
-        return "model.plan" if self is Runtime.TENSORRT else "model.rtx.engine"
-
-    @property
     def modules(self) -> tuple[str, ...]:
         """Names to import: the bindings alone are enough beside the libraries, as in a Triton image."""
         name = "tensorrt" if self is Runtime.TENSORRT else "tensorrt_rtx"

@@ -25,11 +25,12 @@ from typer.testing import CliRunner
 import convert_to_tensorrt
 from container import plan_passport
 from nudenet_build.evaluation import engine_check
-from nudenet_build.graph import precision
-from nudenet_build.trt import builder, layers, runner
+from nudenet_build.graph import export, precision
+from nudenet_build.trt import builder, layers, runner, variant
 from nudenet_build.trt.progress import BuildProgress
-from nudenet_build.trt.session import Level, Log, Runtime, TensorRTError
-from nudenet_steps.preprocess.canvas import CANVASES
+from nudenet_build.trt.session import Level, Log, TensorRTError
+from nudenet_steps.preprocess.canvas import CANVASES, LARGEST, SPECIFIED
+from nudenet_steps.preprocess.letterbox import TO_UNIT
 from tensorrt_api import record
 from tensorrt_api.running import Gpu, World
 from tensorrt_api.spy import Calls, Watched, watch
@@ -43,9 +44,8 @@ class Machine:
     """A machine with TensorRT for RTX, no GPU, an FP32 graph and a folder for the engine."""
 
     def __init__(self, folder: Path, onnx_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.folder, self._monkeypatch = folder, monkeypatch
-        self.onnx = folder / "model.onnx"
-        shutil.copy(onnx_path, self.onnx)
+        self.folder, self._monkeypatch, self.exported = folder, monkeypatch, onnx_path.parent
+        self.onnx = Path(shutil.copy(self.exported / "model.dynamic.onnx", folder))
         self.output = folder / "engines" / "model.rtx.engine"
         monkeypatch.setenv("COLUMNS", "200")
 
@@ -67,6 +67,7 @@ class Machine:
         """Add a GPU, and TensorRT: RTX's builder, and a runtime on which ONNX Runtime computes."""
         self.gpu = Gpu()
         self.calls = Calls()
+        self.onnx = Path(shutil.copy(self.exported / "model.onnx", self.folder))
         self.world = World(rtx, self.onnx, self.gpu, self.calls)
         self.output = self.output.with_name("model.plan")
         library = Watched(rtx, self.calls, version, Runtime=self.world.runtime_class())
@@ -101,49 +102,82 @@ def with_tensorrt(here: Machine) -> Machine:
 def graphs(onnx_path: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The graphs that are compiled. INT8 is calibrated with noise: its structure matters here, not its ranges."""
     folder = tmp_path_factory.mktemp("graphs")
-    frames = np.random.default_rng(0).random((8, 3, 180, 320), dtype=np.float32)
-    int8 = precision.to_int8(onnx_path, frames)
-    made = {
-        "FP16": precision.to_fp16(onnx.load(onnx_path)),
-        "INT8+FP16": precision.to_fp16(int8, fp32_scales=True),
-        "INT8+FP16 with FP16 scales": precision.to_fp16(int8),
-    }
-    paths = {"FP32": onnx_path}
-    for name, model in made.items():
-        paths[name] = folder / f"{name}.onnx"
-        onnx.save(model, paths[name])
+    any_canvas = onnx_path.with_name("model.dynamic.onnx")
+    paths = {"model.plan FP32": onnx_path}
+    noise = np.random.default_rng(0).random((8, 3, *LARGEST), dtype=np.float32)
+    for kind, source in ((variant.SPECIFIED, onnx_path), (variant.LIVE, any_canvas), (variant.RTX, any_canvas)):
+        frames = noise[:, :, : SPECIFIED.height, : SPECIFIED.width] if kind is variant.SPECIFIED else noise
+        models = {"FP16": precision.to_fp16(onnx.load(source))}
+        if kind is variant.RTX:
+            models["FP32"] = onnx.load(source)
+        if kind is not variant.LIVE:
+            models["INT8+FP16"] = precision.to_int8_fp16(source, frames, fp32_scales=kind is variant.RTX)
+        for name, model in models.items():
+            path = paths[f"{kind.file_name} {name}"] = folder / f"{kind.file_name} {name}.onnx"
+            onnx.save(variant.with_inputs(model, kind.inputs), path)
     return paths
 
 
-def compile_graph(graph: Path, *targets: str) -> builder.BuiltPlan:
+def compile_graph(graph: Path, kind: variant.Variant, *targets: str) -> builder.BuiltPlan:
     """Through NVIDIA's parser and builder."""
-    options = builder.BuildOptions(runtime=Runtime.RTX, targets=targets or ("SM89",))
+    options = builder.BuildOptions(inputs=kind.inputs, runtime=kind.runtime, targets=targets or ("SM89",))
     return builder.build_plan(rtx, graph, options, BuildProgress(Progress(disable=True)))
 
 
-@pytest.mark.parametrize(
-    ("name", "convolutions"),
-    [("FP32", {"FP32": 63}), ("FP16", {"FP16": 63}), ("INT8+FP16", {"INT8": 23, "FP16": 40})],
-)
-def test_the_compiler_takes_our_graphs_without_a_warning_and_keeps_their_types(graphs, name, convolutions) -> None:
-    built = compile_graph(graphs[name])
-    assert built.warnings == []
-    nodes = onnx.load(graphs[name]).graph.node
-    assert layers.input_types(built.layers, [n.name for n in nodes if n.op_type == "Conv"]) == convolutions
-    decode = precision.decode_names(onnx.load(graphs[name]).graph)
+def convolution_types(built: builder.BuiltPlan, graph: Path) -> dict[str, int]:
+    """How many convolutions run in which type."""
+    return dict(layers.input_types(built.layers, [n.name for n in onnx.load(graph).graph.node if n.op_type == "Conv"]))
+
+
+TYPES = {"FP32": {"FP32": 63}, "FP16": {"FP16": 63}, "INT8+FP16": {"INT8": 23, "FP16": 40}}
+COMPILED = [
+    *((variant.SPECIFIED, name) for name in TYPES),
+    (variant.LIVE, "FP16"),
+    *((variant.RTX, name) for name in TYPES),
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), COMPILED, ids=lambda value: getattr(value, "file_name", value))
+def test_the_compiler_takes_our_graphs_and_keeps_their_types(graphs, kind: variant.Variant, name: str) -> None:
+    graph = graphs[f"{kind.file_name} {name}"]
+    built = compile_graph(graph, kind)
+    # FP16 scales: TensorRT 10.3 reads opset 20 at most, in which scale and data have one type.
+    expected = "scales to fp32" if (kind, name) == (variant.SPECIFIED, "INT8+FP16") else "none"
+    assert [warning for warning in built.warnings if expected not in warning] == []
+    assert built.input_shape == ([3, *SPECIFIED] if kind is variant.SPECIFIED else [3, -1, -1])
+    assert convolution_types(built, graph) == TYPES[name]
+    decode = precision.decode_names(onnx.load(graph).graph)
     found = [layer for layer in built.layers if layer.nodes & decode]
     assert len(found) >= 3
     assert all(layer.outputs <= {"Float", "Int32", "Int64"} for layer in found), "the box decode is FP32"
 
 
-def test_fp16_scales_compile_to_the_same_types_but_are_converted_with_a_warning(graphs) -> None:
-    """TensorRT 10.3 reads opset 20 at most, in which scale and data have one type: so its graph has FP16 scales."""
-    built = compile_graph(graphs["INT8+FP16 with FP16 scales"])
-    assert built.warnings
-    assert all("scales to fp32" in warning for warning in built.warnings)
-    nodes = onnx.load(graphs["INT8+FP16"]).graph.node
-    convolutions = [node.name for node in nodes if node.op_type == "Conv"]
-    assert layers.input_types(built.layers, convolutions) == {"INT8": 23, "FP16": 40}
+def test_the_compiler_takes_a_static_graph_of_another_canvas(tmp_path) -> None:
+    onnx.save(precision.to_fp16(export.build_model(export.find_source(), *LARGEST)), tmp_path / "model.onnx")
+    built = compile_graph(tmp_path / "model.onnx", variant.SPECIFIED)
+    assert (built.warnings, built.input_shape) == ([], [3, *LARGEST])
+
+
+def test_the_profile_of_an_engine_for_any_canvas_holds_every_one() -> None:
+    options = builder.BuildOptions(1, 4, 8)
+    assert builder.profile_shapes(options, [3, 180, 320]) == [(1, 3, 180, 320), (4, 3, 180, 320), (8, 3, 180, 320)]
+    least, best, largest = builder.profile_shapes(options, [3, -1, -1])
+    assert best == (4, 3, 180, 320)
+    for canvas in CANVASES:
+        assert all(low <= side <= high for low, side, high in zip(least[2:], canvas, largest[2:], strict=True))
+
+
+def test_either_input_gives_the_same_answer_bit_by_bit(onnx_path) -> None:
+    import onnxruntime
+
+    model = onnx.load(onnx_path.with_name("model.dynamic.onnx"))
+    both = onnxruntime.InferenceSession(variant.with_inputs(model, ("pixels", "input")).SerializeToString())
+    alone = onnxruntime.InferenceSession(model.SerializeToString())
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 256, 320), np.uint8)
+    unit = pixels * TO_UNIT
+    (expected,) = alone.run(None, {"input": unit})
+    for sent in ({"pixels": pixels, "input": np.zeros_like(unit)}, {"pixels": np.zeros_like(pixels), "input": unit}):
+        np.testing.assert_array_equal(both.run(None, sent)[0], expected)
 
 
 # Operators of ours that NVIDIA's list of supported operators has in the parsers of TensorRT 10.1 (opset 9 to 20) and
@@ -157,12 +191,14 @@ PUBLISHED = dict.fromkeys(OF_DATA.split(), FLOATS | {onnx.TensorProto.INT64}) | 
 }
 
 
-@pytest.mark.parametrize("name", ["FP32", "FP16", "INT8+FP16 with FP16 scales"])
+@pytest.mark.parametrize("name", ["model.plan FP32", "model.plan FP16", "model.plan INT8+FP16", "model.live.plan FP16"])
 def test_graphs_for_tensorrt_keep_to_its_published_operators(graphs, name: str) -> None:
     model = onnx.load(graphs[name])
     graph = model.graph
     assert {opset.domain: opset.version for opset in model.opset_import} == {"": 19}
-    types_ = {info.name: info.type.tensor_type.elem_type for info in [*graph.value_info, *graph.input, *graph.output]}
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    infos = [*inferred.value_info, *graph.input, *graph.output]
+    types_ = {info.name: info.type.tensor_type.elem_type for info in infos}
     types_ |= {tensor.name: tensor.data_type for tensor in graph.initializer}
     for node in graph.node:
         data = types_[node.input[0]]
@@ -170,7 +206,9 @@ def test_graphs_for_tensorrt_keep_to_its_published_operators(graphs, name: str) 
         assert data in PUBLISHED[node.op_type] or quantised, f"{node.name}: {node.op_type} of type {data}"
     assert len({node.name for node in graph.node}) == len(graph.node)
     shapes = [info.type.tensor_type.shape.dim for info in [*graph.input, *graph.output]]
-    assert all(dims[0].dim_param == "batch" and all(dim.dim_value for dim in dims[1:]) for dims in shapes)
+    assert all(dims[0].dim_param == "batch" for dims in shapes)
+    if "live" not in name:
+        assert all(dim.dim_value for dims in shapes for dim in dims[1:]), "static, but for the batch"
     summary = precision.summarise(model)
     assert (summary.nonzero_zero_points, summary.bias_dequantizers) == (0, 0)
 
@@ -199,19 +237,19 @@ def _open_end(model: onnx.ModelProto) -> None:
     ids=["operator", "zero point", "input"],
 )
 def test_faults_are_found_by_nvidias_parser(graphs, tmp_path, fault: Callable, words: str) -> None:
-    model = onnx.load(graphs["INT8+FP16"])
+    model = onnx.load(graphs["model.rtx.engine INT8+FP16"])
     fault(model)
     onnx.save(model, tmp_path / "faulty.onnx")
     with pytest.raises(TensorRTError, match=words):
-        compile_graph(tmp_path / "faulty.onnx")
+        compile_graph(tmp_path / "faulty.onnx", variant.RTX)
 
 
 def test_a_node_name_that_is_used_twice_is_a_warning_of_nvidias_parser(graphs, tmp_path) -> None:
-    model = onnx.load(graphs["FP16"])
+    model = onnx.load(graphs["model.rtx.engine FP16"])
     first, second = [node for node in model.graph.node if node.op_type == "Conv"][:2]
     second.name = first.name
     onnx.save(model, tmp_path / "faulty.onnx")
-    (warning,) = compile_graph(tmp_path / "faulty.onnx").warnings
+    (warning,) = compile_graph(tmp_path / "faulty.onnx", variant.RTX).warnings
     assert f"A node named {first.name} already exists" in warning
 
 
@@ -219,7 +257,7 @@ def test_the_cpus_int8_graph_is_refused_for_its_zero_points(onnx_path, tmp_path)
     frames = np.random.default_rng(0).random((2, 3, 180, 320), dtype=np.float32)
     onnx.save(precision.to_int8(onnx_path, frames, symmetric=False), tmp_path / "model.int8.onnx")
     with pytest.raises(TensorRTError, match="Non-zero zero point is not supported"):
-        compile_graph(tmp_path / "model.int8.onnx")
+        compile_graph(tmp_path / "model.int8.onnx", variant.SPECIFIED)
 
 
 def test_writes_an_engine_for_four_kinds_of_gpu_without_one(here: Machine, monkeypatch) -> None:
@@ -229,13 +267,13 @@ def test_writes_an_engine_for_four_kinds_of_gpu_without_one(here: Machine, monke
     assert status == 0, output
     assert "warning" not in output
     assert "FP16 (convolutions: 63 in FP16), batch 1 to 4 tuned for 4" in output
-    assert here.written() == ["model.fp16.onnx", "model.rtx.engine", "model.rtx.engine.json"]
+    assert here.written() == ["model.rtx.engine", "model.rtx.engine.fp16.onnx", "model.rtx.engine.json"]
     passport = plan_passport.read(here.output)
     assert (passport.runtime, passport.tensorrt_version) == ("rtx", rtx.__version__)
     assert passport.targets == ["8.0", "8.6", "8.9", "12.0"]
-    assert (passport.precision, passport.max_batch, passport.input_shape) == ("FP16", 4, [3, 180, 320])
+    assert (passport.precision, passport.max_batch, passport.input_shape) == ("FP16", 4, [3, -1, -1])
     assert passport.plan_sha256 == plan_passport.sha256(here.output)
-    assert passport.onnx_sha256 == plan_passport.sha256(here.output.with_name("model.fp16.onnx"))
+    assert passport.onnx_sha256 == plan_passport.sha256(here.output.with_name("model.rtx.engine.fp16.onnx"))
     assert "--runtime rtx --for sm80,sm86,sm89,sm120" in passport.rebuild_command()
 
 
@@ -258,6 +296,7 @@ def test_builds_for_the_gpu_that_is_there_or_for_those_named(here: Machine, monk
         (["--runtime", "rtx", "--for", "sm90"], ["does not compile for sm90", "sm89", "--runtime tensorrt"]),
         (["--runtime", "rtx", "--for", ""], ["does not compile for nothing"]),
         (["--runtime", "rtx", "--timing-cache", "timing.cache"], ["--timing-cache is for --runtime tensorrt"]),
+        (["--runtime", "rtx", "--live"], ["--live is for --runtime tensorrt"]),
         (["--runtime", "tensorrt", "--for", "sm89"], ["--for is for --runtime rtx"]),
         (["--runtime", "rtx", "--test"], ["no usable GPU"]),
     ],
@@ -265,7 +304,8 @@ def test_builds_for_the_gpu_that_is_there_or_for_those_named(here: Machine, monk
 def test_options_that_do_not_fit(here: Machine, monkeypatch, arguments: list[str], words: list[str]) -> None:
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", Gpu(count=0))
     status, output = here.convert("--precision", "FP32", *arguments)
-    assert (status, here.written()) == (2, [])
+    assert status == 2
+    assert not any(".json" in name for name in here.written())
     assert all(word in output for word in words), output
 
 
@@ -289,8 +329,8 @@ def test_nothing_installed_leaves_the_graph_and_says_what_to_install(here: Machi
         "graph to build from",
     ):
         assert words in output
-    onnx.checker.check_model(str(here.output.with_name("model.fp16.onnx")), full_check=True)
-    assert here.written() == ["model.fp16.onnx"], "no engine, no passport, nothing half-written"
+    onnx.checker.check_model(str(here.output.with_name("model.plan.fp16.onnx")), full_check=True)
+    assert here.written() == ["model.plan.fp16.onnx"], "no engine, no passport, nothing half-written"
 
 
 def test_refuses_a_tensorrt_that_is_too_old(here: Machine, monkeypatch) -> None:
@@ -303,13 +343,14 @@ def test_refuses_a_tensorrt_that_is_too_old(here: Machine, monkeypatch) -> None:
 @pytest.mark.parametrize("edit", ["name", "static"])
 def test_refuses_a_graph_that_is_not_ours(here: Machine, edit: str) -> None:
     model = onnx.load(here.onnx)
-    if edit == "name":
+    if edit == "name":  # the converter passes it on as it is
         model.graph.node[-1].output[0] = model.graph.output[0].name = "detections"
     else:
         model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 8
     onnx.save(model, here.onnx)
     status, output = here.convert("--precision", "FP32", "--runtime", "rtx")
-    assert (status, here.written()) == (2, [])
+    assert status == 2
+    assert not here.output.exists()
     assert "--export-onnx" in output
 
 
@@ -330,7 +371,7 @@ def test_ctrl_c_ends_the_build_and_writes_nothing(here: Machine, monkeypatch) ->
     monkeypatch.setattr(BuildProgress, "step", interrupted)
     before = signal.getsignal(signal.SIGINT)
     status, output = here.convert("--precision", "FP32", "--runtime", "rtx")
-    assert (status, here.written()) == (2, [])
+    assert (status, here.written()) == (2, ["model.rtx.engine.fp32.onnx"])
     assert "cancelled" in output
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -339,7 +380,7 @@ def test_ctrl_c_ends_the_build_and_writes_nothing(here: Machine, monkeypatch) ->
     ("frames", "words"),
     [
         (None, ["--precision INT8 needs --calibration-data", "collect_calibration_data.py"]),
-        (np.full((64, 3, 180, 320), 200, np.float32), ["0..255", "divide by 255"]),
+        (np.full((64, 3, *LARGEST), 200, np.float32), ["0..255", "divide by 255"]),
     ],
     ids=["none", "not divided"],
 )
@@ -366,6 +407,7 @@ def test_every_call_fits_the_oldest_and_the_newest_tensorrt(with_tensorrt: Machi
     machine = with_tensorrt
     watched = watch(rtx, monkeypatch)
     cache = machine.folder / "timing.cache"
+    machine.world.profiles = [((1, 1), (2, 2)), (tuple(SPECIFIED), tuple(SPECIFIED))]  # the second is chosen
     assert machine.test_plan("--timing-cache", cache)[0] == 0
     _unknown_operator(model := onnx.load(machine.onnx))
     onnx.save(model, machine.onnx)
@@ -373,8 +415,9 @@ def test_every_call_fits_the_oldest_and_the_newest_tensorrt(with_tensorrt: Machi
     watched.made += machine.calls.made
     for version, recording in record.load().items():
         assert watched.unfit(recording) == [], f"TensorRT {version}; if the call is right, add it to record.USED"
-    used = {name for name, _, _ in watched.made}
-    assert len(used) >= 40
+    unused = set(recording) - {name for name, _, _ in watched.made}
+    # One removed in 11; the logger, which an earlier test may have made; what a parser's error without a name is asked.
+    assert unused <= {"BuilderFlag.FP16", "ILogger.Severity", "ILogger.__init__", "ParserError.node"}
 
 
 def test_a_call_that_one_version_lacks_is_found() -> None:
@@ -405,8 +448,26 @@ def test_builds_and_tests_a_plan(with_tensorrt: Machine, monkeypatch) -> None:
     assert passport.accuracy is not None
     assert passport.accuracy["f1"] == 1.0
     assert passport.accuracy["matched"] >= 2  # the face, at each batch size
-    assert "│ 2 │ 0.500 │ 0.500 │ 4000 │" in output, output
+    assert "│ 180x320 │ 2 │ 0.500 │ 0.500 │ 4000 │" in output, output
     assert with_tensorrt.gpu.held == {}, "GPU memory, streams or events were not given back"
+
+
+def test_builds_and_tests_the_live_plan_at_every_canvas(with_tensorrt: Machine, monkeypatch) -> None:
+    here = with_tensorrt
+    monkeypatch.setattr(convert_to_tensorrt, "CANVASES", canvases := CANVASES[:2])
+    here.onnx = Path(shutil.copy(here.exported / "model.dynamic.onnx", here.folder))
+    here.output = here.output.with_name("model.live.plan")
+    here.world.graph = here.output.with_name("model.live.plan.fp32.onnx")
+    status, output = here.test_plan("--live")
+    assert status == 0, output
+    passport = plan_passport.read(here.output)
+    assert passport.input_shape == [3, -1, -1]
+    assert "--live" in passport.rebuild_command()
+    assert passport.accuracy is not None
+    assert (passport.accuracy["f1"], passport.accuracy["pictures"]) == (1.0, 2 * len(canvases))
+    for canvas in canvases:
+        assert f"│ {canvas.height}x{canvas.width} │ 2 │ 0.500 │" in output, output
+    assert here.gpu.held == {}
 
 
 def test_timing_cache_is_kept(with_tensorrt: Machine) -> None:
@@ -544,27 +605,3 @@ def test_progress_shows_nested_phases() -> None:
     assert [(task.description, task.completed) for task in bars.tasks] == [("Building", 2)]
     progress.cancelled = True
     assert not progress.step("Building", 0)
-
-
-def test_the_live_plan_takes_pixels_of_every_canvas(with_tensorrt: Machine, onnx_path: Path) -> None:
-    here = with_tensorrt
-    shutil.copy(onnx_path.with_suffix(".dynamic.onnx"), here.onnx)
-    status, output = here.convert("--live", "--precision", "FP16", "--batch-size", "4")
-    assert status == 0, output
-    assert here.written() == ["model.fp16.onnx", "model.live.onnx", "model.plan", "model.plan.json"]
-    passport = plan_passport.read(here.output)
-    assert passport.input_shape == [3, -1, -1]
-    assert passport.rebuild_command().endswith("--live")
-
-
-def test_the_profile_of_the_live_plan_holds_every_canvas() -> None:
-    least, best, largest = builder.profile_shapes(builder.BuildOptions(1, 4, 8), [3, -1, -1])
-    assert best == (4, 3, 180, 320)
-    for canvas in CANVASES:
-        assert all(low <= side <= high for low, side, high in zip(least[2:], canvas, largest[2:], strict=True))
-
-
-def test_the_rtx_engine_serves_one_canvas(here: Machine) -> None:
-    status, output = here.convert("--live", "--runtime", "rtx")
-    assert status == 2
-    assert "--live is for --runtime tensorrt" in output

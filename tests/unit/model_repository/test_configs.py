@@ -77,12 +77,12 @@ def test_preprocessing_writes_what_the_detector_reads(name):
     read = tensors(read_config(config_path("nudenet_trt", name)).input)
     (tensor,) = produced.keys() & read.keys()
     assert produced[tensor] == read[tensor]
-    one_size = name in ("", "rtx")
+    one_size = name == ""
     assert tensor == ("input" if one_size else "pixels")
     assert served(read[tensor][1]) == ((SPECIFIED,) if one_size else CANVASES)
 
 
-@pytest.mark.parametrize("name", ["cpu", "cuda"])
+@pytest.mark.parametrize("name", ["cpu", "cuda", "rtx"])
 def test_the_stand_in_engines_take_one_of_two_inputs_of_any_canvas(name):
     config = read_config(config_path("nudenet_trt", name))
     assert {entry.name: tuple(entry.dims) for entry in config.input} == {

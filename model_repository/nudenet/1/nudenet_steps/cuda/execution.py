@@ -35,8 +35,19 @@ class Level(enum.IntEnum):
     DETAIL = 2
 
 
+_loggers: dict[type, Any] = {}
+
+
 def make_logger(trt: Any, hear: Callable[[Level, str], None]) -> Any:
-    """An ``ILogger`` of `trt` that hands every message to `hear`. Keep it as long as what was made with it."""
+    """The ``ILogger`` of `trt`: TensorRT takes one a process. It hands every message to `hear` from now on."""
+    logger = _loggers.get(trt.ILogger)
+    if logger is None:
+        logger = _loggers[trt.ILogger] = _logger_class(trt)()
+    logger.hear = hear
+    return logger
+
+
+def _logger_class(trt: Any) -> Any:
     severity_type = trt.ILogger.Severity
     levels = {
         severity_type.INTERNAL_ERROR: Level.ERROR,
@@ -45,24 +56,25 @@ def make_logger(trt: Any, hear: Callable[[Level, str], None]) -> Any:
     }
 
     class Logger(trt.ILogger):
+        hear: Callable[[Level, str], None]
+
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
 
         def log(self, severity: Any, msg: str) -> None:
-            hear(levels.get(severity, Level.DETAIL), msg)
+            self.hear(levels.get(severity, Level.DETAIL), msg)
 
-    return Logger()
+    return Logger
 
 
 class Loader:
-    """Loads engines. One for a process: TensorRT takes no second logger while the first is in use."""
+    """Loads engines, and keeps what TensorRT says meanwhile."""
 
     def __init__(self, trt: Any) -> None:
         """Args: the module ``tensorrt`` or ``tensorrt_rtx``."""
         self.trt = trt
         self._errors: deque[str] = deque(maxlen=3)
-        self._logger = make_logger(trt, self._hear)  # must outlive the runtime
-        self.runtime = trt.Runtime(self._logger)
+        self.runtime = trt.Runtime(make_logger(trt, self._hear))
 
     def _hear(self, level: Level, text: str) -> None:
         if level is Level.ERROR:
@@ -103,7 +115,8 @@ class Execution:
         Args:
             loader: of this process; it must outlive the execution.
             cuda: see `nudenet_steps.cuda.runtime.load`.
-            plan: a serialised engine with one input and the output ``output``.
+            plan: a serialised engine with the output ``output`` and one input, or one UINT8 and one FP32 input of equal
+                shape that it adds up; of those, the one that is not sent is filled with zeros.
             max_batch: largest batch that will be run.
             sizes: (height, width) of the inputs that will be run.
             kernel_cache: TensorRT for RTX: file that keeps compiled kernels, read now and written by `warm_up`.
@@ -114,43 +127,52 @@ class Execution:
         """
         self._loader, self._trt, self._cuda, self._kernel_cache = loader, loader.trt, cuda, kernel_cache
         self._engine = loader.load(plan)
-        self._input, self.dtype = self._check_tensors()
+        self.inputs = self._check_tensors()
         is_rtx = hasattr(self._trt, "CudaGraphStrategy")
         self._context = self._rtx_context() if is_rtx else self._engine.create_execution_context()
         if self._context is None:
             raise self._error("the engine has no room to run; free the GPU (nvidia-smi)")
         self._shape: tuple[int, ...] = ()
+        self._profile = 0
+        self._bound: Batch | None = None
         with ExitStack() as stack:
             self.stream = cuda.cudaStreamCreateWithFlags(cuda.cudaStreamNonBlocking)
             stack.callback(cuda.cudaStreamDestroy, self.stream)
             page_lock = PageLock(cuda)
-            self.batches: dict[tuple[int, int], Batch] = {}
+            self._batches: dict[tuple[int, int], dict[np.dtype, Batch]] = {}
             for height, width in sizes:
                 shape = (max_batch, 3, height, width)
                 output_shape = self._set_shape(shape)
-                batch = Batch(cuda, page_lock, self.stream, shape, output_shape, self.dtype)
-                stack.callback(batch.close)
-                self.batches[height, width] = batch
+                self._batches[height, width] = {}
+                for dtype in self.inputs:
+                    batch = Batch(cuda, page_lock, self.stream, shape, output_shape, dtype)
+                    stack.callback(batch.close)
+                    self._batches[height, width][dtype] = batch
+            self._zeros: dict[np.dtype, int] = {}
+            for dtype in self.inputs if len(self.inputs) > 1 else ():
+                nbytes = max_batch * 3 * max(height * width for height, width in sizes) * dtype.itemsize
+                self._zeros[dtype] = int(cuda.cudaMalloc(nbytes))
+                stack.callback(cuda.cudaFree, self._zeros[dtype])
+                cuda.cudaMemset(self._zeros[dtype], 0, nbytes)
             self._memory = stack.pop_all()
 
     def _error(self, what: str) -> ExecutionError:
         return ExecutionError(f"{what}:\n{self._loader.last_errors()}")
 
-    def _check_tensors(self) -> tuple[str, Any]:
-        """Name and type of the input."""
+    def _check_tensors(self) -> dict[np.dtype, str]:
+        """The inputs' names by type, the one that is usually sent first."""
         trt, engine = self._trt, self._engine
-        types = {trt.DataType.FLOAT: np.dtype(np.float32), trt.DataType.UINT8: np.dtype(np.uint8)}
+        known: dict[Any, np.dtype] = {trt.DataType.UINT8: np.dtype(np.uint8), trt.DataType.FLOAT: np.dtype(np.float32)}
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+        types = {name: known.get(engine.get_tensor_dtype(name)) for name in names}
         inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
-        found = {name: engine.get_tensor_dtype(name) for name in names}
-        if len(inputs) != 1 or sorted(names) != sorted([*inputs, OUTPUT]) or found[OUTPUT] != trt.DataType.FLOAT:
+        by_type = {dtype: name for dtype in known.values() for name in inputs if types[name] == dtype}
+        if not inputs or len(by_type) != len(inputs) or types.pop(OUTPUT, None) != np.float32 or [*types] != inputs:
             raise ExecutionError(
-                f"the engine has tensors {found} with inputs {inputs}, expected one input and the FP32 output "
-                f"'{OUTPUT}'; build it from this project's ONNX graph"
+                f"the engine has the tensors {names}, inputs {inputs}, expected one UINT8 input, one of FP32 or both, "
+                f"and the FP32 output '{OUTPUT}'; build it from this project's ONNX graph"
             )
-        if found[inputs[0]] not in types:
-            raise ExecutionError(f"the engine's input is {found[inputs[0]]}, expected FP32 or UINT8; build it again")
-        return inputs[0], types[found[inputs[0]]]
+        return by_type
 
     def _rtx_context(self) -> Any:
         """A context of TensorRT for RTX: kernels for exactly the shapes that are run, kept on disk, in CUDA graphs."""
@@ -169,9 +191,11 @@ class Execution:
         return self._engine.create_execution_context(config)
 
     def _set_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Tell the context the input's shape; returns the output's."""
-        if not self._context.set_input_shape(self._input, shape):
-            raise self._error(f"the engine refuses input {list(shape)}; build it again")
+        """Tell the context the inputs' shape; returns the output's."""
+        self._choose_profile(shape)
+        for name in self.inputs.values():
+            if not self._context.set_input_shape(name, shape):
+                raise self._error(f"the engine refuses input {list(shape)}; build it again")
         missing = self._context.infer_shapes()
         if missing:
             raise ExecutionError(f"the engine wants shapes for {missing} too; build it from this project's ONNX graph")
@@ -180,22 +204,44 @@ class Execution:
             raise ExecutionError(
                 f"the engine's output is {list(found)}, expected [{shape[0]},candidates,6]; build it again"
             )
+        self._shape = shape
         return found
 
-    def _prepare(self, shape: tuple[int, ...]) -> None:
+    def _choose_profile(self, shape: tuple[int, ...]) -> None:
+        """Switch to the first optimisation profile that holds `shape`."""
+        engine, name = self._engine, next(iter(self.inputs.values()))
+        for profile in range(engine.num_optimization_profiles):
+            least, _, most = engine.get_tensor_profile_shape(name, profile)
+            if all(low <= side <= high for low, side, high in zip(least, shape, most, strict=True)):
+                break
+        else:
+            raise ExecutionError(f"no optimisation profile of the engine holds input {list(shape)}; build it again")
+        if profile != self._profile:
+            if not self._context.set_optimization_profile_async(profile, int(self.stream)):
+                raise self._error(f"the engine refuses its optimisation profile {profile}; build it again")
+            self._profile, self._bound = profile, None
+
+    def _prepare(self, shape: tuple[int, ...], batch: Batch, dtype: np.dtype) -> None:
         """Set shape and addresses; nothing where the last run had the same."""
-        if shape == self._shape:
+        if shape != self._shape:
+            self._set_shape(shape)
+        if batch is self._bound:
             return
-        self._set_shape(shape)
-        batch = self.batches[shape[2], shape[3]]
-        for name, address in ((self._input, batch.input_address), (OUTPUT, batch.output_address)):
+        addresses = {OUTPUT: batch.output_address, self.inputs[dtype]: batch.input_address}
+        addresses |= {self.inputs[other]: zeros for other, zeros in self._zeros.items() if other != dtype}
+        for name, address in addresses.items():
             if not self._context.set_tensor_address(name, address):
                 raise self._error(f"the engine refuses a buffer for {name}; build it again")
-        self._shape = shape
+        self._bound = batch
 
-    def replay(self, count: int, size: tuple[int, int]) -> None:
-        """Start a run of `count` pictures of `size` (height, width) on what lies in their input."""
-        self._prepare((count, 3, *size))
+    def replay(self, count: int, size: tuple[int, int], dtype: np.dtype | None = None) -> None:
+        """Start a run of `count` pictures of `size` (height, width) on what lies in their input.
+
+        Args:
+            dtype: of the input that is used; None is the first of `inputs`.
+        """
+        dtype = dtype or next(iter(self.inputs))
+        self._prepare((count, 3, *size), self._batches[size][dtype], dtype)
         if not self._context.execute_async_v3(int(self.stream)):
             raise self._error("the engine did not run; build it again on this GPU")
 
@@ -203,16 +249,16 @@ class Execution:
         """Run the parts as one batch.
 
         Args:
-            parts: [n_i,3,height,width] each, of the engine's type and of one size.
+            parts: [n_i,3,height,width] each, of one type and one size that are served.
 
         Returns:
-            FP32 [sum n_i,candidates,6]; valid until the next call for the same size.
+            FP32 [sum n_i,candidates,6]; valid until the next call for the same size and type.
         """
         first: Any = parts[0]
-        size = tuple(first.shape[2:])
-        batch = self.batches[size]
+        size = (first.shape[2], first.shape[3])
+        batch = self._batches[size][first.dtype]
         count = batch.send(parts)
-        self.replay(count, size)
+        self.replay(count, size, first.dtype)
         return batch.fetch(count)
 
     def warm_up(self, max_batch: int) -> None:
@@ -222,7 +268,7 @@ class Execution:
             ExecutionError: a run failed.
             OSError: the kernels could not be written; the next start compiles them again.
         """
-        for size in self.batches:
+        for size in self._batches:
             for count in range(1, max_batch + 1):
                 for _ in range(2):
                     self.replay(count, size)

@@ -19,7 +19,7 @@ from nudenet_steps.cuda import runtime
 from nudenet_steps.cuda.dlpack import GpuTensor
 from nudenet_steps.cuda.execution import Execution, ExecutionError, Loader
 from nudenet_steps.engines import EngineError
-from nudenet_steps.preprocess.canvas import Canvas
+from nudenet_steps.preprocess.canvas import CANVASES, Canvas
 
 FILE = "model.rtx.engine"
 _MODULES = ("tensorrt_rtx", "tensorrt_rtx_bindings")  # the second is there without the first where only wheels are
@@ -27,7 +27,7 @@ _BUILD = "python build/convert_to_tensorrt.py --runtime rtx"
 
 
 class TensorRtRtxEngine:
-    """One engine, one execution context; every batch size is compiled and captured before the first request."""
+    """One engine, one execution context; each batch size of each canvas is compiled and captured before any request."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class TensorRtRtxEngine:
         max_batch: int,
         precision: str = "auto",
         threads: int = 0,
-        canvases: Sequence[Canvas] | None = None,
+        canvases: Sequence[Canvas] = CANVASES,
     ) -> None:
         """Load, compile what the kernel cache lacks, and warm up.
 
@@ -44,7 +44,7 @@ class TensorRtRtxEngine:
             max_batch: largest number of pictures in one call.
             precision: auto, or the one that the engine was built in.
             threads: not used; the GPU does the work.
-            canvases: the one that is configured; None takes the engine's.
+            canvases: which are served.
 
         Raises:
             EngineError: a missing file or library, another precision or canvas, a smaller batch, or a GPU that TensorRT
@@ -64,10 +64,11 @@ class TensorRtRtxEngine:
                 f"{path} takes batches of up to {passport['max_batch']}, max_batch_size is {max_batch}: build it "
                 f"again: {_BUILD} --batch-size {max_batch}"
             )
-        if canvases is not None and [*canvases] != [Canvas(*passport["input_shape"][1:])]:
+        size = tuple(passport["input_shape"][1:])
+        if -1 not in size and any(tuple(canvas) != size for canvas in canvases):
             raise EngineError(
-                f"{path} takes {passport['input_shape'][1:]} only, configured are {[[*one] for one in canvases]}: "
-                "set the dims of nudenet_trt's input to that size"
+                f"{path} takes {list(size)} only, configured are {[list(canvas) for canvas in canvases]}: build it "
+                f"again: {_BUILD}"
             )
         trt = load_library()
         cuda = runtime.load()
@@ -76,8 +77,7 @@ class TensorRtRtxEngine:
         check_validity(loader, cuda, path, plan)
         cache = folder / f"{FILE}.kernels"
         try:
-            size = (passport["input_shape"][1], passport["input_shape"][2])
-            self._execution = Execution(loader, cuda, plan, max_batch, [size], cache)
+            self._execution = Execution(loader, cuda, plan, max_batch, canvases, cache)
             self.name = f"TensorRT for RTX {trt.__version__}"
             try:
                 self._execution.warm_up(max_batch)
@@ -95,11 +95,11 @@ class TensorRtRtxEngine:
         """Run the parts as one batch.
 
         Args:
-            parts: FP32 [n_i,3,height,width] each, see `take`.
+            parts: UINT8 or FP32 [n_i,3,height,width] each, of one type and of one canvas that is served; see `take`.
             alone: makes no difference, the GPU shares itself out.
 
         Returns:
-            FP32 [sum n_i,candidates,6]; valid until the next call.
+            FP32 [sum n_i,candidates,6]; valid until the next call for the same canvas and type.
         """
         return self._execution.infer(parts)
 
