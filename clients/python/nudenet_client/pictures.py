@@ -18,7 +18,6 @@ from .errors import PictureError
 Picture = Union[bytes, bytearray, memoryview, str, os.PathLike, np.ndarray, Image.Image]
 
 JPEG_QUALITY = 95
-_INK = 4  # components of a CMYK or YCCK file
 
 
 def to_jpeg(picture: Picture) -> bytes:
@@ -82,7 +81,7 @@ def upright_pixels(data: bytes) -> np.ndarray:
     header = jpeg.read_header(data)
     if header is None:
         raise PictureError("not a JPEG, or its headers are damaged")
-    pixels = _decode(data, header)
+    pixels = _decode(data)
     if header.orientation >= 5:
         pixels = pixels.transpose(1, 0, 2)
     if header.orientation in (3, 4, 7, 8):
@@ -92,16 +91,15 @@ def upright_pixels(data: bytes) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-def _decode(data: bytes, header: jpeg.Header) -> np.ndarray:
-    """RGB uint8 [h,w,3] as stored."""
-    if header.components != _INK:
-        try:
-            return simplejpeg.decode_jpeg(data, "RGB", strict=False)
-        except ValueError:  # also where libjpeg warns of metadata, which changes no pixel
-            pass
+def _decode(data: bytes) -> np.ndarray:
+    """RGB uint8 [h,w,3] as stored; ink is taken as stored inverted, with and without Adobe's marker."""
+    try:
+        return simplejpeg.decode_jpeg(data, "RGB", strict=False)
+    except ValueError:  # also where libjpeg warns of metadata, which changes no pixel
+        pass
     try:
         with Image.open(io.BytesIO(jpeg.without_metadata(data))) as opened:
-            return np.array(opened.convert("RGB"))  # takes ink as stored inverted, with and without Adobe's marker
+            return np.array(opened.convert("RGB"))
     except Exception as error:  # Pillow raises many kinds
         raise PictureError(f"cannot be decoded: {error}") from error
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from conftest import DATA
+from data.vectors import table
 from helpers import hostile
 from helpers.hostile import encode, photo
 from nudenet_steps.preprocess import jpeg
@@ -204,3 +205,48 @@ def test_damaged_headers_decode_or_are_refused(position, junk):
         assert jpeg.decode(data, header, 320, 180).shape[2] == 3
     except jpeg.JpegError as error:
         assert error.reason and str(error)
+
+
+# --- edges ---
+
+
+def test_headers_that_end_too_early_are_truncated():
+    for length in (GOOD.index(b"\xff\xdb"), GOOD.index(b"\xff\xda"), GOOD.index(b"\xff\xda") + 4):
+        assert refusal(GOOD[:length]).reason == "truncated"
+    assert jpeg.read_header(GOOD).first_scan == GOOD.index(b"\xff\xda")
+
+
+@pytest.mark.parametrize("marker", [b"\xff\xe1\0\1", b"\xff\xe1\0\0", b"\xff\x01\0\4ab", b"\xff\xd8\0\4ab"])
+def test_markers_that_decoders_read_in_other_ways_are_refused(marker):
+    error = refusal(GOOD[:2] + marker + GOOD[2:])
+    assert error.reason == "damaged"
+    assert f"marker ff{marker[1]:02x} with length" in str(error)
+
+
+@pytest.mark.parametrize("parameters", [b"\0\x3f\0", b"\0\0\0"])
+def test_every_truncation_between_scans_is_refused(parameters):
+    data = table.multi_scan(photo(96, 64), parameters)
+    for start in [i for i in range(len(data) - 1) if data[i : i + 2] == b"\xff\xda"]:
+        for length in range(start, start + 14):
+            assert refusal(data[:length]).reason in ("truncated", "damaged")
+
+
+def test_scans_are_counted_whatever_stands_before_the_first():
+    data = table.multi_scan(photo(96, 64))
+    first = data.index(b"\xff\xda")
+    comment = hostile.segment(0xFE, b"\3\3\3\3\3\3")  # as many as there are components
+    assert jpeg.read_header(data[:first] + comment + data[first:]).scans == 3
+    scans = [i for i in range(len(data) - 1) if data[i : i + 2] == b"\xff\xda"] + [len(data) - 2]
+    third_first = data[:first] + data[scans[2] : scans[3]] + data[first : scans[2]] + hostile.EOI
+    header = jpeg.read_header(third_first)
+    assert header.scans == 3
+    assert mean_difference(jpeg.decode(third_first, header, 96, 64), decode(data, 96, 64)) == 0
+
+
+def test_limits_of_scans_are_inclusive():
+    two = hostile.progressive_bomb(64, 64, 2)
+    header = jpeg.read_header(two)
+    jpeg.check_limits(header, jpeg.Limits(max_scans=2))
+    assert refusal(two, jpeg.Limits(max_scans=1)).reason == "too_many_scans"
+    assert refusal(two, jpeg.Limits(max_scan_work=1)).reason == "too_many_scans"
+    jpeg.check_limits(jpeg.read_header(GOOD), jpeg.Limits(max_scan_work=1))  # one scan costs what its pixels cost

@@ -210,12 +210,6 @@ def check_limits(header: Header, limits: Limits) -> None:
         )
 
 
-def _cmyk_to_rgb(cmyk: np.ndarray) -> np.ndarray:
-    """uint8 [h,w,4] to RGB uint8 [h,w,3]. Ink is stored inverted: Adobe's files say so, and viewers expect no other."""
-    ink = cmyk.astype(np.uint16)
-    return ((ink[..., :3] * ink[..., 3:] + 127) // 255).astype(np.uint8)
-
-
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Turn stored pixels [h,w,3] the way EXIF `orientation` 2..8 asks."""
     if orientation >= 5:
@@ -244,11 +238,10 @@ def decode(data: bytes, header: Header, min_width: int, min_height: int, strict:
     """
     if header.orientation >= 5:
         min_width, min_height = min_height, min_width
-    cmyk = header.colorspace in ("CMYK", "YCCK")
     try:
         pixels = simplejpeg.decode_jpeg(
             header_edits.apply(data, header.edits),
-            "CMYK" if cmyk else "RGB",
+            "RGB",  # of ink, too, which is taken as stored inverted, with and without Adobe's marker
             min_height=min_height,
             min_width=min_width,
             strict=strict,
@@ -257,8 +250,6 @@ def decode(data: bytes, header: Header, min_width: int, min_height: int, strict:
         if data.find(b"\xff\xd9", header.first_scan) < 0:
             raise JpegError("truncated", f"truncated JPEG: its {len(data)} bytes have no end marker") from error
         raise JpegError("damaged", f"damaged JPEG: {error}") from error
-    if cmyk:
-        pixels = _cmyk_to_rgb(pixels)
     return pixels if header.orientation == 1 else _upright(pixels, header.orientation)
 
 
