@@ -33,7 +33,7 @@ MODULES = {
     "nudenet_steps/preprocess/jpeg.py": ["nudenet_steps/preprocess"],
     "nudenet_steps/postprocess/nms.py": ["nudenet_steps/postprocess"],
     "nudenet_client/convert.py": ["clients/test_pictures.py"],
-    "nudenet_client/jpeg.py": ["clients/test_pictures.py"],
+    "nudenet_client/jpeg.py": ["clients/test_pictures.py", "nudenet_steps/preprocess/test_exif.py"],
     "nudenet_client/pictures.py": ["clients/test_pictures.py"],
 }
 # Hypothesis tries other examples each time: what it notices once it may miss the next time.

@@ -11,9 +11,8 @@ from .errors import PictureError
 from .jpeg import EXIF_HEADER, EXIF_HEADER_BYTES, tiff_orientation
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
-# Browsers turn these by their EXIF data; WebP, GIF and BMP never.
-_TURNED = frozenset({"JPEG", "MPO", "PNG", "TIFF", "AVIF", None})
-_ORIENTATION = 0x0112
+# Browsers turn these by their EXIF data; WebP, GIF and BMP never. Pillow itself turns TIFF by its tag.
+_TURNED = frozenset({"JPEG", "MPO", "PNG", "AVIF", None})
 _16_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -79,7 +78,7 @@ def _on_white(picture: Image.Image) -> Image.Image:
             return _scaled(np.asarray(picture).astype(np.float64), None)
     if mode == "I":
         raise PictureError("pixels are integers of 32 bits, whose range is not known: scale them to 8 or 16 bits")
-    if mode in ("RGBA", "LA", "PA", "RGBa", "La") or picture.has_transparency_data:
+    if picture.has_transparency_data:
         colours = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
         return Image.alpha_composite(white, colours).convert("RGB")
@@ -105,12 +104,6 @@ def _orientation(picture: Image.Image) -> int:
     if isinstance(block, bytes):
         is_headed = block.startswith(EXIF_HEADER)
         return tiff_orientation(block[EXIF_HEADER_BYTES:] if is_headed else block)
-    if picture.format == "TIFF":
-        try:
-            value = picture.getexif().get(_ORIENTATION, 1)
-        except Exception:  # Pillow raises many kinds on hostile tags; viewers then show the picture as stored
-            return 1
-        return value if value in _TURNS else 1
     return 1
 
 

@@ -279,3 +279,39 @@ def test_colour_profiles_are_whole_or_none(parts, whole):
     segments = b"".join(table.icc(data, number, of) for number, of, data in parts)
     assert colour_profile(good[:2] + segments + good[2:]) == whole
     assert colour_profile(b"no JPEG") is None
+
+
+def test_pictures_made_in_memory_may_have_exif():
+    picture = Image.fromarray(gradient(64, 96))
+    block = table.tiff([table.orientation(6)])
+    for exif in (block, b"Exif\0\0" + block):
+        picture.info["exif"] = exif
+        assert upright_size(to_jpeg(picture)) == (64, 96)
+    for exif in (b"no TIFF at all", "text"):
+        picture.info["exif"] = exif
+        assert upright_size(to_jpeg(picture)) == (96, 64)
+
+
+def test_sixteen_bits_are_scaled_to_the_nearest_of_eight():
+    values = np.repeat(np.array([[0, 128, 129, 257 * 100 + 128, 257 * 100 + 129, 65535]], np.uint16), 8, axis=0)
+    grey = read(table.png(values, 0, 16))[0, :, 0].tolist()
+    assert grey == [0, 0, 1, 100, 101, 255]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "RGBa"])
+def test_every_mode_with_alpha_is_put_on_white(mode):
+    clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    assert pixels(to_jpeg(clear.convert(mode))).min() > 250
+
+
+def test_sizes_go_up_to_65535_and_components_are_counted():
+    assert upright_size(hostile.with_size(SHOWN[0].data, 40000, 50000)) == (40000, 50000)
+    components = {vector.name: read_header(vector.data).components for vector in SHOWN}
+    assert [components[f"colour: {name}"] for name in ("grey", "4:2:0", "CMYK")] == [1, 3, 4]
+
+
+def test_files_without_metadata_stay_as_they_are():
+    bare = next(vector.data for vector in SHOWN if vector.name == "colour: no marker at all")
+    assert without_metadata(bare) == bare
+    scan_only = bare[:2] + bare[bare.index(b"\xff\xda") :]
+    assert without_metadata(scan_only) == scan_only
