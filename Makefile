@@ -45,7 +45,7 @@ tune: setup  ## find the best configuration for this machine and a latency budge
 ui: setup  ## a page to drop pictures and clips on, at http://127.0.0.1:7860
 	$(PY) tools/ui.py $(ARGS)
 
-chaos: setup $(VENV)/.chaos  ## bad input, kills, overload and a soak against real servers; 25 minutes, prints a table
+chaos: setup $(VENV)/.chaos  ## bad input, kills, overload and a soak against real servers; an hour, prints a table
 	PYTHONPATH=tools:tests $(PY) -m chaos $(ARGS)
 
 mutants: setup $(VENV)/.chaos  ## change code a little, one change at a time: do its tests notice? (ARGS="jpeg nms"); about an hour

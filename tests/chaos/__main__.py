@@ -97,7 +97,7 @@ def main(
     soak_minutes: int = 10,
     container_rounds: int = 10,
 ) -> None:
-    """Run everything; about 25 minutes by default."""
+    """Run everything; about an hour by default."""
     ensure_onnx()
     table = Table("", "", title="chaos", title_justify="left")
 
