@@ -5,14 +5,14 @@ VENV := .venv
 PY := $(VENV)/bin/python
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test serve status accuracy perf bench tune ui chaos audit lint format clean image plan serve-docker sbom tensorrt-api mutants
+.PHONY: help setup demo test serve status accuracy perf bench tune ui gateway chaos audit lint format clean image plan serve-docker sbom tensorrt-api mutants
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.ready  ## create .venv and install the pinned requirements
 
-$(VENV)/.ready: requirements.txt requirements/dev.txt requirements/bulk.txt requirements/ui.txt requirements/bench.txt requirements/rtx.txt requirements/constraints.txt clients/python/pyproject.toml tools/setup.sh
+$(VENV)/.ready: requirements.txt requirements/dev.txt requirements/bulk.txt requirements/ui.txt requirements/bench.txt requirements/gateway.txt requirements/rtx.txt requirements/constraints.txt clients/python/pyproject.toml tools/setup.sh
 	PYTHON=$(PYTHON) tools/setup.sh $(VENV)
 	@touch $@
 
@@ -44,6 +44,9 @@ tune: setup  ## find the best configuration for this machine and a latency budge
 
 ui: setup  ## a page to drop pictures and clips on, at http://127.0.0.1:7860
 	$(PY) tools/ui.py $(ARGS)
+
+gateway: setup  ## plain HTTP and JSON in front of a running server, at http://127.0.0.1:8080 (ARGS=--docs: /docs)
+	$(PY) tools/gateway.py $(ARGS)
 
 chaos: setup $(VENV)/.chaos  ## bad input, kills, overload and a soak against real servers; an hour, prints a table
 	PYTHONPATH=tools:tests $(PY) -m chaos $(ARGS)

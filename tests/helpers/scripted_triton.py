@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import threading
@@ -20,7 +21,7 @@ Behaviour = Callable[[int, grpc.ServicerContext], None]
 
 
 class ScriptedTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
-    """Finds in every picture one FACE_MALE whose x1 is the picture's first number after ``picture``.
+    """Finds in every picture one FACE_MALE whose x1 is the picture's first number after ``picture``, to be reviewed.
 
     Attributes:
         requests: all that came. seconds_left: until each one's deadline. busiest: most requests at once.
@@ -65,18 +66,27 @@ def _answer(request: service_pb2.ModelInferRequest) -> service_pb2.ModelInferRes
     rows = np.zeros((len(names), 1, 6), np.float32)
     counts, errors = np.ones((len(names), 1), np.int32), np.full((len(names), 1), b"", np.object_)
     for i, name in enumerate(names):
+        name = name.removeprefix(b"\xff\xd8\xff")  # what the gateway takes for a JPEG
         if name.startswith(b"picture"):
             rows[i, 0] = (int(name[7:]), 0, 10, 10, 12, 0.5)
         else:
             counts[i], errors[i] = -1, b"not a picture"
     labels = np.full((len(names), 1), b"FACE_MALE", np.object_)
+    finding = {"class": "ANUS_EXPOSED", "verdict": "review", "confidence": 0.4}
+    policy = {name: value.string_param for name, value in request.parameters.items()}.get("policy", "")
+    reasons = json.dumps({"policy": policy, "findings": [finding]}).encode()
     response = service_pb2.ModelInferResponse(model_name="nudenet", model_version="1")
+    wanted = {output.name for output in request.outputs}
     for name, kind, array in (
         ("detections", "FP32", rows),
         ("num_detections", "INT32", counts),
         ("labels", "BYTES", labels),
         ("error", "BYTES", errors),
+        ("verdict", "BYTES", np.where(counts < 0, b"error", b"review").astype(np.object_)),
+        ("reasons", "BYTES", np.full((len(names), 1), reasons, np.object_)),
     ):
+        if name not in wanted:
+            continue
         response.outputs.add(name=name, datatype=kind, shape=array.shape)
         raw = serialize_byte_tensor(array).item() if kind == "BYTES" else array.tobytes()
         response.raw_output_contents.append(raw)

@@ -101,8 +101,26 @@ class AsyncClient:
             answers |= dict(zip(group, found))
         return [answers[i] for i in range(len(pictures))]
 
-    async def _request(self, files: Sequence[bytes], parameters: Parameters) -> list[Detections]:
-        attempts = Attempts(self._deadline, self._retries)
+    async def detect_batch(
+        self, files: Sequence[bytes], parameters: Parameters = DEFAULTS, *, deadline: float | None = None
+    ) -> list[Detections]:
+        """One request with up to `MAX_BATCH` JPEG files; the answers of refused pictures have their `error` set.
+
+        Args:
+            files: JPEG files.
+            parameters: for all of them.
+            deadline: seconds, tries included; default: the client's.
+
+        Raises:
+            ClientError: the request failed as a whole, see the family.
+        """
+        check_batch_size(len(files))
+        return await self._request(files, parameters, deadline)
+
+    async def _request(
+        self, files: Sequence[bytes], parameters: Parameters, deadline: float | None = None
+    ) -> list[Detections]:
+        attempts = Attempts(self._deadline if deadline is None else deadline, self._retries)
         while True:
             try:
                 result = await self._client.infer(

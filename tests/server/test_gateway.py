@@ -1,0 +1,147 @@
+"""The gateway as a process in front of the real server: answers as over gRPC, the hostile corpus, its own OpenAPI."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from PIL import Image
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from helpers import hostile
+from nudenet_client import Client, Parameters
+from nudenet_tools import ROOT
+from nudenet_tools.server.process import Ports
+
+COMMAND = [sys.executable, str(ROOT / "tools" / "gateway.py")]
+
+
+@pytest.fixture(scope="module")
+def gateway(server) -> Iterator[str]:
+    """Its address. It may answer more requests a second than a client may send by default."""
+    ports = Ports.free()
+    options = [f"--url={server.grpc_url}", f"--port={ports.http}", f"--metrics-port={ports.metrics}", "--docs"]
+    process = subprocess.Popen([*COMMAND, *options, "--rate=10000", "--burst=10000"], stderr=subprocess.PIPE, text=True)
+    address = f"http://127.0.0.1:{ports.http}"
+    try:
+        for _ in range(600):
+            assert process.poll() is None, process.stderr.read()
+            try:
+                requests.get(f"{address}/health/ready", timeout=5).raise_for_status()
+                break
+            except requests.RequestException:
+                time.sleep(0.1)
+        yield address
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+
+
+def test_answers_are_those_of_grpc(gateway, server, astronaut, data_folder):
+    files = [data_folder / name for name in ("astronaut_720p.jpg", "coffee.jpg", "cat.jpg")]
+    parameters = Parameters(confidence_threshold=0.1, policy="strict")
+    with Client(server.grpc_url) as client:
+        expected = [one.to_dict("") for one in client.detect_many(files, parameters)]
+    sent = [("file", (path.name, path.read_bytes())) for path in files]
+    answer = requests.post(f"{gateway}/v1/detect?confidence_threshold=0.1&policy=strict", files=sent, timeout=30).json()
+    for found, wanted, path in zip(answer["pictures"], expected, files, strict=True):
+        assert found == {"name": path.name} | {key: value for key, value in wanted.items() if key != "image"}
+
+
+def test_a_verdict_in_one_line_of_curl(gateway, data_folder):
+    picture = data_folder / "astronaut_720p.jpg"
+    done = subprocess.run(
+        ["curl", "-sS", "-F", f"file=@{picture}", f"{gateway}/v1/moderate"], capture_output=True, check=True, timeout=30
+    )
+    answer = json.loads(done.stdout)
+    assert answer["verdict"] == "allow"
+    assert answer["pictures"][0]["reasons"]["policy"] == "standard"
+
+
+def test_other_formats_and_animations(gateway, astronaut):
+    with Image.open(io.BytesIO(astronaut)) as opened:
+        small = opened.resize((640, 360))
+    for kind in ("PNG", "WEBP", "AVIF", "GIF"):
+        target = io.BytesIO()
+        small.save(target, kind)
+        answer = requests.post(
+            f"{gateway}/v1/detect", data=target.getvalue(), headers={"Content-Type": "image/x"}, timeout=30
+        )
+        (found,) = answer.json()["pictures"]
+        assert [one["label"] for one in found["detections"]] == ["FACE_FEMALE"], kind
+    target = io.BytesIO()
+    Image.new("RGB", small.size).save(target, "WEBP", save_all=True, append_images=[small], quality=90)
+    (found,) = requests.post(f"{gateway}/v1/moderate", data=target.getvalue(), timeout=30).json()["pictures"]
+    assert [len(frame["detections"]) for frame in found["frames"]] == [0, 1]
+    assert found["verdict"] == "allow"
+
+
+def test_the_hostile_corpus_is_refused_and_leaves_it_working(gateway, astronaut):
+    for name, (data, _, _) in hostile.bad_pictures(astronaut).items():
+        if name in ("png", "gif", "webp", "bmp", "tiff"):  # here they are welcome
+            continue
+        answer = requests.post(f"{gateway}/v1/moderate", data=data, headers={"Content-Type": "image/jpeg"}, timeout=60)
+        if not data:
+            assert answer.status_code == 400
+            continue
+        body = answer.json()
+        assert (answer.status_code, body["verdict"]) == (422, "error"), name
+        assert body["pictures"][0]["error"], name
+    assert requests.post(f"{gateway}/v1/moderate", data=astronaut, timeout=30).json()["verdict"] == "allow"
+
+
+def test_it_does_what_its_openapi_says(gateway):
+    operations = list(schemathesis.openapi.from_url(f"{gateway}/openapi.json").get_all_operations())
+    assert len(operations) == 6
+    for operation in operations:
+
+        @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(case=operation.ok().as_strategy())
+        def check(case):
+            # No schema says which bytes are a picture; 504 is right for a deadline of 1 ms.
+            excluded = [positive_data_acceptance, not_a_server_error]
+            assert case.call_and_validate(timeout=60, excluded_checks=excluded).status_code not in (500, 502)
+
+        check()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
+def test_another_address_needs_keys(host):
+    done = subprocess.run([*COMMAND, f"--host={host}"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "name a file of API keys with --keys" in done.stderr
+
+
+def test_a_new_key_opens_what_its_line_closes(tmp_path, server, astronaut):
+    made = subprocess.run([*COMMAND, "new-key", "backend"], capture_output=True, text=True, timeout=60, check=True)
+    file, ports = tmp_path / "keys", Ports.free()
+    file.write_text(made.stderr)
+    environment = os.environ | {"GATEWAY_KEYS": str(file)}
+    options = ["--host=0.0.0.0", f"--url={server.grpc_url}", f"--port={ports.http}", f"--metrics-port={ports.metrics}"]
+    process = subprocess.Popen([*COMMAND, *options], env=environment, stderr=subprocess.PIPE)
+    address = f"http://127.0.0.1:{ports.http}"
+    try:
+        for _ in range(600):
+            try:
+                requests.get(f"{address}/health/live", timeout=5)
+                break
+            except requests.ConnectionError:
+                time.sleep(0.1)
+        assert requests.post(f"{address}/v1/moderate", data=astronaut, timeout=30).status_code == 401
+        headers = {"Authorization": f"Bearer {made.stdout.strip()}"}
+        assert requests.post(f"{address}/v1/moderate", data=astronaut, headers=headers, timeout=30).status_code == 200
+        assert requests.get(f"{address}/docs", timeout=30).status_code == 404
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
