@@ -178,6 +178,19 @@ def test_the_censored_view_hides_the_chosen_class(page):
 
 
 @pytest.mark.needs("chromium")
+def test_policies_are_tried_side_by_side(page):
+    drop(page, clips.PICTURE)
+    expect_count(page, 1)
+    for name in ("strict", "lenient"):
+        page.locator("#policies").get_by_label(name).check()
+    for name in ("strict", "lenient"):
+        expect(page.locator(f'#headline [data-policy="{name}"] .verdict')).to_have_text("allow")
+    for name in ("strict", "lenient"):
+        page.locator("#policies").get_by_label(name).uncheck()
+    expect(page.locator("#headline .verdict")).to_have_count(0)
+
+
+@pytest.mark.needs("chromium")
 def test_a_broken_file_shows_the_servers_reason(page, folder, astronaut):
     (folder / "broken.jpg").write_bytes(astronaut[:9000])
     drop(page, folder / "broken.jpg")

@@ -16,7 +16,7 @@ from nudenet_tools.pictures import drawing
 from nudenet_tools.pictures.folders import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 from nudenet_tools.server import repository
 from nudenet_tools.server.status import StatusError, read_status
-from nudenet_tools.ui import views
+from nudenet_tools.ui import verdicts, views
 from nudenet_tools.ui.views import Settings, View, Viewer
 
 BOXES, CENSORED = "boxes", "censored"
@@ -36,6 +36,9 @@ CSS = """
 .headline { padding: .6rem .9rem; border-radius: .4rem; background: var(--background-fill-secondary);
   border-left: .3rem solid var(--primary-500); font-size: 1rem; }
 .headline b { font-size: 1.25rem; } .headline small { margin-left: .6rem; } .headline p { margin: .3rem 0 0; }
+.verdicts { display: flex; flex-wrap: wrap; gap: 1.5rem; padding: .4rem .9rem; }
+.verdicts ul { margin: .2rem 0 0 1rem; } .verdict.allow { color: #15803d; } .verdict.review { color: #b45309; }
+.verdict.block, .verdict.error { color: #dc2626; }
 .headline.failed { border-color: #dc2626; } .headline.failed b { font-size: 1rem; }
 .headline.failed p, .headline .trouble { color: #dc2626; }
 .headline.note { border-color: var(--neutral-400); }
@@ -86,6 +89,7 @@ def _controls(labels: list[str]) -> list[Any]:
     confidence = gr.Slider(0, 1, 0.25, step=0.01, label="Confidence, at least", buttons=["reset"], elem_id="confidence")
     iou = gr.Slider(0, 1, 0.45, step=0.01, label="Overlap, at most", buttons=["reset"])
     most = gr.Slider(1, 100, 100, step=1, label="Most detections", buttons=["reset"])
+    policies = gr.CheckboxGroup(verdicts.policy_names(), value=[], label="Verdicts by policy", elem_id="policies")
     view = gr.Radio([BOXES, CENSORED], value=BOXES, label="View", elem_id="view")
     style = gr.Radio([style.value for style in drawing.Style], value="blur", label="Censor by", visible=False)
     with gr.Accordion("Classes to censor", open=True, visible=False) as section:
@@ -97,7 +101,7 @@ def _controls(labels: list[str]) -> list[Any]:
         return [gr.update(visible=chosen == CENSORED)] * 2
 
     view.change(show, view, [style, section], api_visibility="private", show_progress="hidden")
-    return [confidence, iou, most, shown, view, style, censored]
+    return [confidence, iou, most, shown, view, style, censored, policies]
 
 
 def _classes(labels: list[str], value: list[str], elem_id: str) -> gr.CheckboxGroup:
@@ -107,9 +111,16 @@ def _classes(labels: list[str], value: list[str], elem_id: str) -> gr.CheckboxGr
 
 
 def _settings(
-    confidence: float, iou: float, most: float, shown: list[str], view: str, style: str, censored: list[str]
+    confidence: float,
+    iou: float,
+    most: float,
+    shown: list[str],
+    view: str,
+    style: str,
+    censored: list[str],
+    policies: list[str],
 ) -> Settings:
-    return Settings(confidence, iou, int(most), shown, view == CENSORED, drawing.Style(style), censored)
+    return Settings(confidence, iou, int(most), shown, view == CENSORED, drawing.Style(style), censored, policies)
 
 
 def _files(viewer: Viewer, controls: list[Any]) -> None:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from nudenet_tools.server.step_times import StepTimes
 from nudenet_tools.streams import outputs
 from nudenet_tools.streams.runner import Served, Stream
 from nudenet_tools.streams.source import Source
+from nudenet_tools.ui import verdicts
 
 LONGEST_CLIP = 60.0  # seconds of a clip that are looked at
 CLIP_IN_FLIGHT = 4  # frames; fills batches without long queues
@@ -44,6 +45,7 @@ class Settings:
     censor: bool = False
     style: drawing.Style = drawing.Style.blur
     censored: Sequence[str] = drawing.CENSORED_BY_DEFAULT
+    policies: Sequence[str] = ()  # whose verdicts are shown, of pictures
 
     @property
     def parameters(self) -> Parameters:
@@ -102,6 +104,10 @@ class Viewer:
     def _look(self, data: bytes, settings: Settings, name: str) -> View:
         with StepTimes(self._http_url) as times:
             found = self._client.detect(data, settings.parameters)
+        judged = {
+            policy: self._client.detect(data, replace(settings.parameters, policy=policy))
+            for policy in settings.policies
+        }
         shown = found.only(settings.shown)
         begin = time.perf_counter()
         original = upright_pixels(data)
@@ -114,8 +120,11 @@ class Viewer:
         facts = f"{found.width}x{found.height}, {len(data) / 1000:.0f} kB"
         if settings.censor:
             facts += f", {len(found.only(settings.censored))} censored"
-        headline = _headline(name, facts, len(found), Counter(shown.labels))
-        text = json.dumps(shown.to_dict(name), indent=2, ensure_ascii=False)
+        headline = _headline(name, facts, len(found), Counter(shown.labels)) + verdicts.html(judged)
+        answer = shown.to_dict(name)
+        if judged:
+            answer["verdicts"] = {key: {"verdict": one.verdict, "reasons": one.reasons} for key, one in judged.items()}
+        text = json.dumps(answer, indent=2, ensure_ascii=False)
         return View(headline, original, result, times.html({"draw": drawn}), text)
 
     def clip(self, path: str, settings: Settings, progress: Callable[[float, str], None]) -> View:
