@@ -27,7 +27,7 @@ from nudenet_build.calibration.frames import Pictures, SourceError, open_source,
 from nudenet_build.evaluation import by_aspect, report
 from nudenet_build.evaluation.engines import Engine, OnnxRuntime, openvino_engine
 from nudenet_build.evaluation.variants import decode_full, variants
-from nudenet_build.graph.export import DYNAMIC_OUTPUT, write_atomically
+from nudenet_build.graph.export import DYNAMIC_OUTPUT, write_graph
 from nudenet_build.graph.precision import MIN_FRAMES, PrecisionError, load_calibration, to_fp16, to_int8
 from nudenet_steps.engines.openvino import has_bf16
 from nudenet_steps.pipeline import Preprocessor, labels
@@ -191,7 +191,7 @@ def run_precisions(
             )
         symmetric = to_int8(fp32_path, frames, keep)
         served = folder / f"{i}" / "model.int8.onnx"
-        write_atomically(to_int8(fp32_path, frames, keep, symmetric=False), served)
+        write_graph(to_int8(fp32_path, frames, keep, symmetric=False), served)
         for name, engine in (
             (report.INT8_OPENVINO, openvino_engine(served, "INT8", used)),
             (report.INT8, OnnxRuntime(symmetric.SerializeToString())),

@@ -36,6 +36,7 @@ from nudenet_build.trt.session import Runtime
 from nudenet_build.trt.variant import Precision, Variant
 from nudenet_steps.cuda import runtime as cuda_runtime
 from nudenet_steps.cuda.execution import ExecutionError
+from nudenet_steps.files import write_whole
 from nudenet_steps.preprocess.canvas import CANVASES, Canvas
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,7 +62,7 @@ def build(trt: ModuleType, graph: Path, options: builder.BuildOptions, timing_ca
     for warning in built.warnings:
         console.print(f"[yellow]warning:[/yellow] {escape(warning)}")
     if timing_cache:
-        plan_writer.plan_passport.write_bytes(timing_cache, built.timing_cache)
+        write_whole(timing_cache, built.timing_cache, plan_writer.READABLE)
     return built
 
 

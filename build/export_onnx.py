@@ -14,7 +14,7 @@ from nudenet_build.graph.export import (
     build_dynamic_model,
     build_model,
     find_source,
-    write_atomically,
+    write_graph,
 )
 from nudenet_steps.preprocess.canvas import SPECIFIED
 
@@ -40,12 +40,12 @@ def export(
     except (ExportError, OSError) as error:
         typer.echo(f"export_onnx: {error}", err=True)
         raise typer.Exit(2) from error
-    write_atomically(model, output)
+    write_graph(model, output)
     rows = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
     typer.echo(f"{output}: input [batch,3,{height},{width}] -> output [batch,{rows},6]")
     if dynamic is not None:
         beside = output.with_suffix(f".dynamic{output.suffix}")
-        write_atomically(dynamic, beside)
+        write_graph(dynamic, beside)
         typer.echo(f"{beside}: input [batch,3,height,width] -> output [batch,candidates,6]")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from nudenet_build.graph.export import DEFAULT_OUTPUT, DYNAMIC_OUTPUT, write_atomically
+from nudenet_build.graph.export import DEFAULT_OUTPUT, DYNAMIC_OUTPUT, write_graph
 from nudenet_build.graph.precision import Precision, PrecisionError, convert, summarise
 
 
@@ -30,7 +30,7 @@ def main(
     target = output or onnx_path.with_name(precision.file_name)
     try:
         model = convert(precision, onnx_path, calibration_data, () if all_layers else keep)
-        write_atomically(model, target)
+        write_graph(model, target)
     except (PrecisionError, OSError) as error:
         typer.echo(f"precision: {error}", err=True)
         raise typer.Exit(2) from error

@@ -10,8 +10,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -74,26 +72,9 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write so that a reader sees the old file or the whole new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # noqa: PTH101 (mkstemp makes it 0600; the server runs as another user)
-        os.replace(temporary, path)  # noqa: PTH105
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def write(plan: Path, passport: Passport) -> None:
-    """Write `passport` beside `plan`."""
-    text = json.dumps({"format": FORMAT, **dataclasses.asdict(passport)}, indent=2)
-    write_bytes(path_for(plan), f"{text}\n".encode())
+def to_json(passport: Passport) -> bytes:
+    """What stands in the file at `path_for`."""
+    return f"{json.dumps({'format': FORMAT, **dataclasses.asdict(passport)}, indent=2)}\n".encode()
 
 
 def read(plan: Path) -> Passport:

@@ -17,9 +17,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
 
-JPEG_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe"})
-PICTURE_SUFFIXES = JPEG_SUFFIXES | {".png", ".webp", ".bmp", ".tif", ".tiff"}
-VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm", ".ts", ".m4v", ".mpg", ".mpeg", ".mjpeg", ".mjpg"})
+from nudenet_tools.pictures.folders import JPEG_SUFFIXES, PICTURE_SUFFIXES, VIDEO_SUFFIXES
+
 JPEG_QUALITY = 95  # for frames that were no JPEG: high, so that calibration does not learn our artefacts
 SEEK_AHEAD = 5.0  # seconds; nearer frames are reached faster by decoding than by seeking
 STREAM_TIMEOUT = 10.0  # seconds

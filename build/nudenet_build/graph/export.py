@@ -19,8 +19,6 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference, version_converter
 
 from nudenet_build import MODEL_REPOSITORY
+from nudenet_steps.files import write_whole
 from nudenet_steps.preprocess.canvas import LARGEST
 
 DEFAULT_OUTPUT = MODEL_REPOSITORY / "nudenet_trt" / "1" / "model.onnx"
@@ -307,15 +306,6 @@ def _build(source: Path, height: int | None, width: int | None) -> onnx.ModelPro
     return model
 
 
-def write_atomically(model: onnx.ModelProto, path: Path) -> None:
-    """Write `model` so that a reader sees the old file or the whole new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(model.SerializeToString())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+def write_graph(model: onnx.ModelProto, path: Path) -> None:
+    """Write `model` as a whole or not at all, for all users to read: the server may run as another one."""
+    write_whole(path, model.SerializeToString(), 0o644)

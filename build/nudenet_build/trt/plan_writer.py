@@ -10,6 +10,9 @@ from typing import Any
 from container import plan_passport
 from nudenet_build.trt.builder import BuildOptions, BuiltPlan
 from nudenet_build.trt.cuda_device import Gpu
+from nudenet_steps.files import write_whole
+
+READABLE = 0o644  # the server runs as another user
 
 
 def capability(target: str) -> str:
@@ -45,7 +48,7 @@ def write(
     Returns:
         the passport as written.
     """
-    plan_passport.write_bytes(output, built.plan)
+    write_whole(output, built.plan, READABLE)
     passport = plan_passport.Passport(
         tensorrt_version=tensorrt_version,
         gpu_name=gpu.name if gpu else "",
@@ -66,5 +69,10 @@ def write(
         targets=[capability(name) for name in options.targets] or None,
         convolutions=convolutions,
     )
-    plan_passport.write(output, passport)
+    write_passport(output, passport)
     return passport
+
+
+def write_passport(plan: Path, passport: plan_passport.Passport) -> None:
+    """Write `passport` beside `plan`."""
+    write_whole(plan_passport.path_for(plan), plan_passport.to_json(passport), READABLE)

@@ -51,7 +51,7 @@ class Variant:
         """
         source = export.find_source()
         model = export.build_dynamic_model(source) if self.any_canvas else export.build_model(source, *SPECIFIED_CANVAS)
-        export.write_atomically(model, path)
+        export.write_graph(model, path)
 
 
 SPECIFIED = Variant(Runtime.TENSORRT, "model.plan", (SOURCE,), any_canvas=False)  # config.pbtxt
@@ -79,7 +79,7 @@ def prepare_graph(
         )
     model = in_precision(variant, kind, onnx_path, calibration_data)
     path = folder / f"{variant.file_name}.{kind.in_plan.lower().replace('+', '_')}.onnx"
-    export.write_atomically(with_inputs(model, variant.inputs), path)
+    export.write_graph(with_inputs(model, variant.inputs), path)
     return path
 
 

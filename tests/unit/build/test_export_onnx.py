@@ -136,6 +136,6 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     path.write_bytes(b"old")
     monkeypatch.setattr(export_onnx.Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
-        export_onnx.write_atomically(onnx.ModelProto(), path)
+        export_onnx.write_graph(onnx.ModelProto(), path)
     assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
     assert path.read_bytes() == b"old"

@@ -15,6 +15,7 @@ import pytest
 from container import check_plan, plan_passport, repository
 from container.check_plan import PlanError, check, same_version
 from container.plan_passport import Passport
+from nudenet_build.trt import plan_writer
 
 TOOLS = Path(check_plan.__file__).parent
 
@@ -39,7 +40,7 @@ def plan(tmp_path: Path) -> Path:
         plan_sha256=plan_passport.sha256(path),
         built_at="2026-01-01T00:00:00+00:00",
     )
-    plan_passport.write(path, passport)
+    plan_writer.write_passport(path, passport)
     return path
 
 
@@ -56,7 +57,7 @@ def engine(plan: Path) -> Path:
         compute_capability="",
         targets=["8.6", "8.9", "12.0"],
     )
-    plan_passport.write(path, passport)
+    plan_writer.write_passport(path, passport)
     return path
 
 
@@ -219,7 +220,7 @@ def test_without_library_or_gpu_nothing_can_be_served(plan: Path, monkeypatch, c
 
 def test_rebuild_hint_follows_the_plan(plan: Path) -> None:
     passport = dataclasses.replace(plan_passport.read(plan), precision="INT8+FP16", max_batch=16)
-    plan_passport.write(plan, passport)
+    plan_writer.write_passport(plan, passport)
     with pytest.raises(PlanError, match=r"--precision INT8 --batch-size 16 .*--calibration-data"):
         check(plan, "10.3.0", "8.9")
 

@@ -13,10 +13,12 @@ import psutil
 
 from nudenet_tools.bench import perf_analyzer
 from nudenet_tools.server import repository
-from nudenet_tools.server.process import Server, get_json
+from nudenet_tools.server.process import Server
+from nudenet_tools.server.status import read_statistics
 
 STEP_NAMES = {model: model.removeprefix("nudenet_") for model in repository.STEPS}
-PARTS = ("queue", "compute_input", "compute_infer", "compute_output")
+# As reports name the parts of a step's time -> field of `Counters`.
+PARTS = {"queue": "queue", "compute_input": "input", "compute_infer": "infer", "compute_output": "output"}
 
 
 @dataclass
@@ -63,10 +65,11 @@ class LoadBench:
     def _measure(self, arguments: list[str], level: float, batch: int, window_s: float) -> Load:
         common = ["-m", "nudenet", "-i", "grpc", "-u", self._server.grpc_url, "--input-data", str(self._input)]
         # Three windows, each counted whatever they differ by: stability is judged over rounds, not inside one.
-        before, cpu, own = self._statistics(), self._cpu(), os.times()
+        before, cpu, own = read_statistics(self._server.http_url), self._cpu(), os.times()
         row = self._run([*common, "-r", "3", "-s", "999", *arguments], window_s)
-        after, cpu_after, own_after = self._statistics(), self._cpu(), os.times()
-        pictures = after["nudenet"]["inference_count"] - before["nudenet"]["inference_count"]
+        after, cpu_after, own_after = read_statistics(self._server.http_url), self._cpu(), os.times()
+        recent = {model: counters - before[model][0] for model, (counters, _) in after.items()}
+        pictures = recent["nudenet"].pictures
         spent: dict[str, float] = defaultdict(float)
         for pid, (name, seconds) in cpu_after.items():
             spent[name] += (seconds - cpu.get(pid, (name, 0.0))[1]) * 1e3 / pictures
@@ -78,13 +81,12 @@ class LoadBench:
             row["p50 latency"] / 1e3,
             row["p95 latency"] / 1e3,
             row["p99 latency"] / 1e3,
-            int(after["nudenet"]["failures"] - before["nudenet"]["failures"]),
+            recent["nudenet"].failures,
             dict(spent),
         )
         for model, name in STEP_NAMES.items():
-            delta = {key: after[model][key] - before[model][key] for key in after[model]}
-            load.mean_batch[name] = delta["inference_count"] / max(1, delta["execution_count"])
-            load.step_ms[name] = {part: delta[part] / 1e6 / max(1, delta["success"]) for part in PARTS}
+            load.mean_batch[name] = recent[model].mean_batch
+            load.step_ms[name] = {part: recent[model].milliseconds(field) for part, field in PARTS.items()}
         return load
 
     @staticmethod
@@ -99,20 +101,6 @@ class LoadBench:
                 if longer == 16 or "No valid requests recorded" not in str(error):
                     raise
         raise AssertionError
-
-    def _statistics(self) -> dict[str, dict[str, float]]:
-        """Counters of all models: counts, and nanoseconds by part."""
-        found = {}
-        for entry in get_json(self._server, "/v2/models/stats")["model_stats"]:
-            statistics = entry["inference_stats"]
-            found[entry["name"]] = {
-                "inference_count": entry["inference_count"],
-                "execution_count": entry["execution_count"],
-                "success": statistics["success"]["count"],
-                "failures": statistics["fail"]["count"],
-                **{part: statistics[part]["ns"] for part in PARTS},
-            }
-        return found
 
     def _cpu(self) -> dict[int, tuple[str, float]]:
         """CPU seconds by process of the server."""

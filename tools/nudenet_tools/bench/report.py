@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from nudenet_steps.files import write_whole
 from nudenet_tools import ROOT
 from nudenet_tools.bench import promises as verdicts
 from nudenet_tools.bench import sizing
@@ -64,13 +65,10 @@ def slug(machine: dict) -> str:
 
 def write(report: dict, path: Path) -> None:
     """As JSON, with the verdicts, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     found = [
         {"name": v.name, "target": v.target, "value": v.value, "reached": v.reached} for v in verdicts.of_cpu(report)
     ]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(report | {"verdicts": found}, indent=1) + "\n")
-    temporary.replace(path)
+    write_whole(path, f"{json.dumps(report | {'verdicts': found}, indent=1)}\n".encode())
 
 
 def read(path: Path) -> dict:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from PIL import Image
 
 import nudenet_client
 from nudenet_client import jpeg
+from nudenet_steps.files import write_whole
 from nudenet_tools.pictures import folders, names
 
 STDIN = "-"
@@ -105,18 +106,10 @@ class Writer:
         if os.path.realpath(target) in self._originals:
             raise OutputError(f"{names.as_text(str(target))} is an original and stays as it is; choose another folder")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            # Beside the target, then renamed: a half-written file is never seen, a link is replaced, not followed.
-            with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".part", delete=False) as file:
-                part = Path(file.name)
-                try:
-                    profile = _colour_profile(original)
-                    Image.fromarray(pixels).save(file, "JPEG", quality=JPEG_QUALITY, icc_profile=profile)
-                    part.chmod(0o666 & ~_umask())
-                    part.replace(target)
-                except BaseException:
-                    part.unlink()
-                    raise
+            encoded = io.BytesIO()
+            profile = _colour_profile(original)
+            Image.fromarray(pixels).save(encoded, "JPEG", quality=JPEG_QUALITY, icc_profile=profile)
+            write_whole(target, encoded.getvalue())
         except OSError as error:
             raise OutputError(f"{names.as_text(str(target))} cannot be written: {error.strerror or error}") from error
         return target
@@ -126,9 +119,3 @@ def _colour_profile(data: bytes) -> bytes | None:
     header = jpeg.read_header(data)
     # The pixels written are RGB; a profile of grey or of ink is not theirs.
     return jpeg.colour_profile(data) if header is not None and header.components == _COLOURS else None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -19,7 +19,7 @@ import nudenet_client
 from nudenet_client import Client, ClientError, Parameters, PictureError
 from nudenet_client.pictures import upright_pixels
 from nudenet_tools.pictures import drawing
-from nudenet_tools.pictures.folders import VIDEO_SUFFIXES
+from nudenet_tools.pictures.folders import JPEG_SUFFIXES, VIDEO_SUFFIXES
 from nudenet_tools.server.status import StatusError
 from nudenet_tools.server.step_times import StepTimes
 from nudenet_tools.streams import outputs
@@ -31,7 +31,7 @@ LONGEST_CLIP = 60.0  # seconds of a clip that are looked at
 CLIP_IN_FLIGHT = 4  # frames; fills batches without long queues
 HOLD = 0.5  # seconds that a censored area of a clip outlasts its detection
 # Formats that every browser shows as they are.
-_BROWSER_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"})
+_BROWSER_SUFFIXES = JPEG_SUFFIXES | {".png", ".webp"}
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ TensorRT 10.3 to 11.4 and TensorRT for RTX share these calls; what only the latt
 from __future__ import annotations
 
 import enum
-import os
-import tempfile
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -19,6 +17,7 @@ import numpy as np
 from nudenet_steps.cuda.batch import Batch
 from nudenet_steps.cuda.dlpack import GpuTensor
 from nudenet_steps.cuda.page_lock import PageLock
+from nudenet_steps.files import write_whole
 
 OUTPUT = "output"
 
@@ -276,21 +275,9 @@ class Execution:
         if self._kernel_cache is not None:
             kernels = bytes(self._cache.serialize())
             if kernels != self._known:
-                _write(self._kernel_cache, kernels)
+                write_whole(self._kernel_cache, kernels)  # several instances may do it at the same time
 
     def close(self) -> None:
         """Free buffers and stream; the context goes before them."""
         self._context = None
         self._memory.close()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """As a whole or not at all: several instances may do it at the same time."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
