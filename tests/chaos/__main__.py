@@ -21,7 +21,6 @@ from nudenet_client import Client, PictureError
 from nudenet_tools import ROOT
 from nudenet_tools.server.prepare import ensure_onnx
 from nudenet_tools.server.process import Options, Ports, Server
-from nudenet_tools.server.repository import Tuning
 
 console = Console()
 
@@ -119,12 +118,16 @@ def main(
     with overload.on(server_cores), Server(Options(ports=Ports.free())) as server, overload.on(generator_cores):
         title = f"overload, cores {server_cores} serve, {generator_cores} sends"
         add(title, overload.flood(server.grpc_url, overload_seconds).rows())
-    with_bulk_lane = Options(ports=Ports.free(), tuning=Tuning(bulk_lane=True))
-    with overload.on(server_cores), Server(with_bulk_lane) as server, overload.on(generator_cores):
+    with (
+        overload.on(server_cores),
+        Server(Options(ports=Ports.free())) as server,
+        overload.second_server() as bulk,
+        overload.on(generator_cores),
+    ):
         title = f"live and bulk, cores {server_cores} serve, {generator_cores} sends"
-        add(title, overload.mixed(server.grpc_url, overload_seconds).rows())
-    with Server(with_bulk_lane) as server:
-        add("live and bulk, all on all cores", overload.mixed(server.grpc_url, overload_seconds).rows())
+        add(title, overload.mixed(server.grpc_url, bulk.grpc_url, overload_seconds).rows())
+    with Server(Options(ports=Ports.free())) as server, overload.second_server() as bulk:
+        add("live and bulk, all on all cores", overload.mixed(server.grpc_url, bulk.grpc_url, overload_seconds).rows())
     with Server(Options(ports=Ports.free())) as server:
         add("soak", soak(server, 60, soak_minutes + 1).rows())
     console.print(table)

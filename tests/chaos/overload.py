@@ -15,9 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+from nudenet_tools.server.process import Options, Ports, Server
+
 LOAD = [sys.executable, str(Path(__file__).with_name("load.py"))]
 LIVE, BULK = 1, 2  # priorities
-BULK_MODEL = "nudenet_bulk"
+BULK_NICENESS = 19  # of a second server for bulk traffic: 15 shares of a core beside the 1024 of the first
 FACTOR = 4
 SATURATING = 24  # requests in flight that keep every step busy
 RECOVERED_WITHIN_S = 10.0
@@ -151,23 +153,32 @@ def flood(url: str, seconds: float, rounds: int = 4) -> Flood:
     return Flood(closed, floods, recover(url, quiet))
 
 
-def mixed(url: str, seconds: float, rounds: int = 2) -> Mixed:
-    """Send live requests to the server at `url` (gRPC), which has a bulk lane, alone and beside bulk traffic.
+@contextlib.contextmanager
+def second_server() -> Iterator[Server]:
+    """A server for bulk traffic, with little weight on the cores that it shares with the first."""
+    with Server(Options(ports=Ports.free())) as server:
+        assert server.process is not None
+        os.setpriority(os.PRIO_PGRP, server.process.pid, BULK_NICENESS)
+        yield server
+
+
+def mixed(url: str, bulk_url: str, seconds: float, rounds: int = 2) -> Mixed:
+    """Send live requests to the server at `url` (gRPC), alone and beside bulk traffic to the one at `bulk_url`.
 
     Each for `seconds`, in `rounds` turns.
     """
     capacity = load(url, seconds / 4, in_flight=SATURATING).served_rate
     each, rate = seconds / rounds, FACTOR * capacity
-    kinds: dict[str, dict[str, float | str]] = {
-        f"{SATURATING} bulk requests in flight": {"model": BULK_MODEL, "in_flight": SATURATING},
-        f"a bulk flood of {FACTOR}x capacity": {"model": BULK_MODEL, "rate": rate},
-        "that flood in live's own queue, priority 2": {"priority": BULK, "rate": rate},
+    kinds: dict[str, tuple[str, dict[str, float | str]]] = {
+        f"{SATURATING} bulk requests at the second server": (bulk_url, {"in_flight": SATURATING}),
+        f"a bulk flood of {FACTOR}x capacity there": (bulk_url, {"rate": rate}),
+        "that flood in live's own queue, priority 2": (url, {"priority": BULK, "rate": rate}),
     }
     found = Mixed([], {kind: ([], []) for kind in kinds})
     for _ in range(rounds):
         found.alone.append(load(url, each, rate=capacity / 4, priority=LIVE))
-        for kind, options in kinds.items():
-            flood = start(url, each + 1, **options)
+        for kind, (target, options) in kinds.items():
+            flood = start(target, each + 1, **options)
             time.sleep(1.0)  # its start
             found.beside[kind][0].append(load(url, each, rate=capacity / 4, priority=LIVE))
             found.beside[kind][1].append(finish(flood, each + 1))

@@ -20,7 +20,7 @@ class Sample:
     """What a server and its stubs hold at one moment."""
 
     memory: int  # bytes of their own
-    shared: int  # bytes in /dev/shm
+    regions: tuple[int, ...]  # bytes in /dev/shm, of each region
     files: int  # open descriptors
     processes: int
 
@@ -32,10 +32,15 @@ class Sample:
         regions = list(SHM.glob(f"{server.region_prefix}*"))
         return Sample(
             resident(main.pid),
-            sum(region.stat().st_blocks * 512 for region in regions),
+            tuple(region.stat().st_blocks * 512 for region in regions),
             sum(process.num_fds() for process in everyone),
             len(everyone),
         )
+
+    @property
+    def shared(self) -> int:
+        """Bytes in /dev/shm."""
+        return sum(self.regions)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def video(tmp_path_factory):
 
 def test_frames_are_what_the_server_feeds_its_detector(data_folder, tmp_path, onnx_path):
     output = tmp_path / "calib_data.npy"
-    result = run(data_folder, "--output", output)
+    result = run(data_folder / "*.jpg", "--output", output)
     assert result.exit_code == 0, result.output
     collected = load_calibration(output, 180, 320, minimum=6)
     files = sorted(data_folder.glob("*.jpg"))
@@ -63,7 +63,7 @@ def test_frames_are_what_the_server_feeds_its_detector(data_folder, tmp_path, on
 
 
 def test_leaves_only_the_finished_file(data_folder, tmp_path, onnx_path):
-    run(data_folder, "--output", tmp_path / "c.npy")
+    run(data_folder / "*.jpg", "--output", tmp_path / "c.npy")
     assert [p.name for p in tmp_path.iterdir()] == ["c.npy"]
 
 
@@ -133,7 +133,7 @@ def jpeg_pixels(data: bytes) -> np.ndarray:
 
 def test_goes_on_after_ctrl_c(data_folder, tmp_path, onnx_path, monkeypatch):
     output, whole = tmp_path / "c.npy", tmp_path / "whole.npy"
-    run(data_folder, "--output", whole)
+    run(data_folder / "*.jpg", "--output", whole)
     seen, read_picture = [], frames.read_picture
 
     def interrupted(path):
@@ -143,7 +143,7 @@ def test_goes_on_after_ctrl_c(data_folder, tmp_path, onnx_path, monkeypatch):
         return read_picture(path)
 
     monkeypatch.setattr(frames, "read_picture", interrupted)
-    result = run(data_folder, "--output", output)
+    result = run(data_folder / "*.jpg", "--output", output)
     assert result.exit_code == 130
     assert "3 frames kept; the same command goes on" in result.output
     assert not output.exists()
@@ -154,7 +154,7 @@ def test_goes_on_after_ctrl_c(data_folder, tmp_path, onnx_path, monkeypatch):
         log.write('{"source": "half a li')
     resumed = []
     monkeypatch.setattr(frames, "read_picture", lambda path: resumed.append(path) or read_picture(path))
-    result = run(data_folder, "--output", output)
+    result = run(data_folder / "*.jpg", "--output", output)
     assert result.exit_code == 0, result.output
     assert not set(resumed) & set(seen)
     np.testing.assert_array_equal(np.load(output), np.load(whole))
@@ -163,10 +163,10 @@ def test_goes_on_after_ctrl_c(data_folder, tmp_path, onnx_path, monkeypatch):
 def test_another_command_does_not_go_on_with_an_unfinished_file(data_folder, tmp_path, onnx_path):
     output = tmp_path / "c.npy"
     calibration_file.CalibrationFile(output, SHAPE, {"sources": ["elsewhere"]}, restart=False).close()
-    result = run(data_folder, "--output", output)
+    result = run(data_folder / "*.jpg", "--output", output)
     assert result.exit_code == 2
     assert "--restart" in result.output
-    assert run(data_folder, "--output", output, "--restart").exit_code == 0
+    assert run(data_folder / "*.jpg", "--output", output, "--restart").exit_code == 0
     assert len(np.load(output)) == 6
 
 

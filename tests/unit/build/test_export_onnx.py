@@ -7,8 +7,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import typer
 from typer.testing import CliRunner
 
+import export_onnx as export_command
 from nudenet_build.graph import export as export_onnx
 from nudenet_steps.preprocess.canvas import CANVASES
 
@@ -120,10 +122,8 @@ def test_refuses_another_graph(tmp_path):
 
 
 def test_command_line_names_what_is_missing_and_writes_nothing(tmp_path):
-    import typer
-
     app = typer.Typer()
-    app.command()(export_onnx.export)
+    app.command()(export_command.export)
     output = tmp_path / "model.onnx"
     result = CliRunner().invoke(app, ["--source", str(tmp_path / "none.onnx"), "--output", str(output)])
     assert result.exit_code == 2
