@@ -15,6 +15,8 @@ from nudenet_build.evaluation.engines import OnnxRuntime
 from nudenet_build.evaluation.matching import Agreement
 from nudenet_build.evaluation.variants import variants
 from nudenet_steps.engines.openvino import has_bf16
+from nudenet_steps.preprocess.canvas import SPECIFIED
+from nudenet_steps.preprocess.letterbox import TO_UNIT
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +126,7 @@ def test_command_line_on_a_folder_of_ones_own(data_folder, tmp_path, onnx_path):
     assert "1 frames to calibrate on, 64 needed" in result.output
     figures_file = tmp_path / "figures.json"
     calibration = tmp_path / "calib_data.npy"
-    frame = accuracy.Preprocessor(180, 320)((data_folder / "astronaut_720p.jpg").read_bytes())[0]
+    frame = accuracy.Preprocessor((SPECIFIED,))((data_folder / "astronaut_720p.jpg").read_bytes())[0] * TO_UNIT
     np.save(calibration, np.stack([frame] * 64))
     arguments = ["--images", str(tmp_path), "--calibration-data", str(calibration), "--json", str(figures_file)]
     result = CliRunner().invoke(app, arguments)

@@ -45,7 +45,7 @@ def video(tmp_path_factory):
 
 def test_frames_are_what_the_server_feeds_its_detector(data_folder, tmp_path, onnx_path):
     output = tmp_path / "calib_data.npy"
-    result = run(data_folder / "*.jpg", "--output", output)
+    result = run(data_folder / "*.jpg", "--output", output, "--model", onnx_path)
     assert result.exit_code == 0, result.output
     collected = load_calibration(output, 180, 320, minimum=6)
     files = sorted(data_folder.glob("*.jpg"))
@@ -92,7 +92,7 @@ def test_other_pictures_and_broken_ones(data_folder, tmp_path, onnx_path):
 
 
 def test_video_is_sampled_evenly(video, tmp_path, onnx_path):
-    run(video, "--output", tmp_path / "c.npy", "--frames", 5)
+    run(video, "--output", tmp_path / "c.npy", "--frames", 5, "--model", onnx_path)
     brightness = np.load(tmp_path / "c.npy").mean(axis=(1, 2, 3)) * 255
     np.testing.assert_allclose(brightness, [20 + 4 * i for i in (5, 15, 25, 35, 45)], atol=4)
 

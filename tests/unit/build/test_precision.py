@@ -16,6 +16,8 @@ from nudenet_build.graph import precision
 from nudenet_build.graph.precision import Precision, PrecisionError
 from nudenet_steps.pipeline import Preprocessor
 from nudenet_steps.postprocess import nms
+from nudenet_steps.preprocess.canvas import SPECIFIED
+from nudenet_steps.preprocess.letterbox import TO_UNIT
 
 FRAMES = 96
 
@@ -23,11 +25,10 @@ FRAMES = 96
 @pytest.fixture(scope="session")
 def frames(data_folder) -> np.ndarray:
     """FP32 [96,3,180,320]: variants of two portraits and a picture without people."""
-    preprocess = Preprocessor(180, 320)
+    preprocess = Preprocessor((SPECIFIED,))
     files = [data_folder / name for name in ("astronaut_720p.jpg", "hopper.jpg", "coffee.jpg")]
-    return np.stack(
-        [preprocess(data)[0] for path in files for _, data in variants(path.read_bytes(), path.name, FRAMES // 3)]
-    )
+    pictures = [data for path in files for _, data in variants(path.read_bytes(), path.name, FRAMES // 3)]
+    return np.stack([preprocess(data)[0] * TO_UNIT for data in pictures])
 
 
 @pytest.fixture(scope="session")
@@ -175,7 +176,7 @@ def test_served_int8_detects_what_fp32_does_on_openvino(onnx_path, frames, calib
     """Also the guard against signed activations, with which OpenVINO finds nothing at all."""
     path = tmp_path / "model.int8.onnx"
     onnx.save(precision.convert(Precision.INT8, onnx_path, calibration_file), path)
-    engine = openvino_engine(path, "INT8")
+    engine = openvino_engine(path, "INT8", [SPECIFIED])
     expected = detections(infer(fp32, frames))
     found = detections(engine(frames))
     agreement = agree(expected, found, 0.25)
