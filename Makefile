@@ -55,7 +55,7 @@ mutants: setup $(VENV)/.chaos  ## change code a little, one change at a time: do
 	PYTHONPATH=tests $(PY) -m mutants $(ARGS)
 
 audit: setup $(VENV)/.chaos  ## known vulnerabilities of everything pinned (needs the advisory database on the network)
-	$(VENV)/bin/pip-audit --disable-pip --no-deps -r constraints.txt $(ARGS)
+	$(VENV)/bin/pip-audit --disable-pip --no-deps -r requirements/constraints.txt $(ARGS)
 
 $(VENV)/.chaos: requirements/chaos.txt $(VENV)/.ready
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements/chaos.txt -c requirements/constraints.txt

@@ -63,7 +63,7 @@ def test_a_short_run_measures_everything_on_the_same_pictures(tmp_path):
     (instances,) = report["instances"]
     assert set(instances["memory_mb"]) == {"triton", "preprocess", "trt", "postprocess", "/dev/shm"}
     assert all(value > 1 for value in instances["memory_mb"].values())
-    promises = {each["name"] for each in report["verdicts"]}
+    promises = {each["name"] for each in report["promises"]}
     assert {"throughput to NudeDetector.detect", "p50 at concurrency 1 to one picture in process"} <= promises
     assert "Where the CPU time goes" in printed
     assert (tmp_path / "a.svg").is_file()

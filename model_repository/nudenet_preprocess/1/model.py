@@ -92,7 +92,7 @@ class TritonPythonModel:
                 return responses
             for request, response in zip(requests, responses, strict=True):
                 request.get_response_sender().send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-        self.backpressure.wait()  # with empty hands: what matters most by then is taken next
+        self.backpressure.wait()  # holding no request: the most urgent one is taken next
         return None
 
     def _answer(self, requests):

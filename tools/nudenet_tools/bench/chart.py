@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nudenet_tools.bench import promises as verdicts
+from nudenet_tools.bench import promises
 
 
 def draw(report: dict, path: Path) -> None:
@@ -21,16 +21,16 @@ def draw(report: dict, path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
-    levels = verdicts.levels(report)
+    levels = promises.levels(report)
     throughput = [load["throughput"] for load in levels]
     for key, style in (("p50", "o-"), ("p99", "s--")):
         axes.plot(throughput, [load[key] for load in levels], style, label=f"ensemble, {key}")
     for load in levels:
         axes.annotate(f"{load['level']:g}", (load["throughput"], load["p50"]), (4, -12), textcoords="offset points")
-    ceiling = verdicts.ceiling(report)["throughput"]
-    axes.axvline(ceiling, color="grey", linestyle=":", label=f"in process, {verdicts.number(ceiling)}/s")
+    ceiling = promises.ceiling(report)["throughput"]
+    axes.axvline(ceiling, color="grey", linestyle=":", label=f"in process, {promises.number(ceiling)}/s")
     if "peers" in report["rounds"][0]:
-        for name, peer in verdicts.peers(report).items():
+        for name, peer in promises.peers(report).items():
             if peer["concurrency"] > 1:
                 axes.plot(
                     peer["throughput"], peer["p50"], "x", markersize=9, label=f"{name}, {peer['concurrency']:g}, p50"

@@ -11,7 +11,7 @@ FRAME_INTERVALS_MS = 67.0  # two, of 30 pictures a second
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Promise:
     """One promise, what was measured for it, and whether it holds. `value` None: measured, but there is no figure."""
 
     name: str
@@ -98,9 +98,9 @@ def int8_ratio(report: dict) -> float:
     return statistics.median(row["int8"]["throughput"] / row["reference"]["throughput"] for row in report["rounds"])
 
 
-def of_cpu(report: dict) -> list[Verdict]:
+def of_cpu(report: dict) -> list[Promise]:
     """The promises for a CPU that the measured parts can answer."""
-    found: list[Verdict] = []
+    found: list[Promise] = []
     first = (report.get("rounds") or [{}])[0]
     if "ensemble" in first:
         level = best_level(report)
@@ -111,15 +111,15 @@ def of_cpu(report: dict) -> list[Verdict]:
             singles.append(at_level(row["ensemble"], 1)["p50"] / beside["single_ms"])
         ratio, single = statistics.median(ratios), statistics.median(singles)
         name = f"throughput at concurrency {level} to the in-process ceiling"
-        found.append(Verdict(name, ">= 0.85", ratio, "x", ratio >= 0.85))
+        found.append(Promise(name, ">= 0.85", ratio, "x", ratio >= 0.85))
         if "batched" in first:
             load = first["batched"]
             ratio = statistics.median(
                 row["batched"]["throughput"] / _beside(row)["throughput"] for row in report["rounds"]
             )
             name = f"the same, {load['level']:g} requests of {load['batch']} pictures in flight"
-            found.append(Verdict(name, ">= 0.85", ratio, "x", ratio >= 0.85))
-        found.append(Verdict("p50 at concurrency 1 to one picture in process", "<= 1.5", single, "x", single <= 1.5))
+            found.append(Promise(name, ">= 0.85", ratio, "x", ratio >= 0.85))
+        found.append(Promise("p50 at concurrency 1 to one picture in process", "<= 1.5", single, "x", single <= 1.5))
     if "peers" in first:
         by_name = peers(report)
         for name, least, target in (
@@ -132,24 +132,24 @@ def of_cpu(report: dict) -> list[Verdict]:
                 continue
             ratio = by_name[name]["ratio"]
             reached = ratio > least if target.startswith("> ") else ratio >= least
-            found.append(Verdict(f"throughput to {name}", target, ratio, "x", reached))
+            found.append(Promise(f"throughput to {name}", target, ratio, "x", reached))
     if "open_loop" in report:
         found += _of_open_loop(report["open_loop"])
     if "int8" in first:
         ratio = int8_ratio(report)
-        found.append(Verdict(f"INT8 to {report['engine']}, end to end", ">= 1.1", ratio, "x", ratio >= 1.1))
+        found.append(Promise(f"INT8 to {report['engine']}, end to end", ">= 1.1", ratio, "x", ratio >= 1.1))
     return found
 
 
-def _of_open_loop(load: dict) -> list[Verdict]:
+def _of_open_loop(load: dict) -> list[Promise]:
     name = f"{load['level']:g} requests/s for {load['seconds']:g} s"
     if "error" in load:
-        return [Verdict(f"{name}: perf_analyzer gave up", "no failure", None, "", False)]
+        return [Promise(f"{name}: perf_analyzer gave up", "no failure", None, "", False)]
     share = load["throughput"] / load["level"]
     return [
-        Verdict(f"{name}: failures", "0", int(load["failures"]), "", load["failures"] == 0),
-        Verdict(f"{name}: answered a second to sent", ">= 0.99", share, "x", share >= 0.99),
-        Verdict(f"{name}: p99", "<= 67 ms", load["p99"], " ms", load["p99"] <= FRAME_INTERVALS_MS),
+        Promise(f"{name}: failures", "0", int(load["failures"]), "", load["failures"] == 0),
+        Promise(f"{name}: answered a second to sent", ">= 0.99", share, "x", share >= 0.99),
+        Promise(f"{name}: p99", "<= 67 ms", load["p99"], " ms", load["p99"] <= FRAME_INTERVALS_MS),
     ]
 
 
@@ -165,7 +165,7 @@ def best_gpu(report: dict) -> tuple[dict, dict]:
     return max(pairs, key=lambda pair: pair[1]["throughput"])
 
 
-def of_gpu(report: dict) -> list[Verdict]:
+def of_gpu(report: dict) -> list[Promise]:
     """The promises for one H100 from a report of gpu_bench.py."""
     ensemble, load = best_gpu(report)
     quickest = min(report["ensemble"], key=lambda each: at_level(each["loads"], 1)["p50"])
@@ -174,7 +174,7 @@ def of_gpu(report: dict) -> list[Verdict]:
     ratio = engine["infer_ms"] / engine["replay_ms"]
     name = f"pictures/s from 720p JPEG at concurrency {load['level']:g}, {gpu_setting(ensemble)}"
     return [
-        Verdict(name, ">= 5,000", load["throughput"], "", load["throughput"] >= 5000),
-        Verdict(f"p50 at concurrency 1, {gpu_setting(quickest)}", "< 4 ms", p50, " ms", p50 < 4),
-        Verdict(f"engine at batch {engine['batch']} to its CUDA graph", "<= 1.3", ratio, "x", ratio <= 1.3),
+        Promise(name, ">= 5,000", load["throughput"], "", load["throughput"] >= 5000),
+        Promise(f"p50 at concurrency 1, {gpu_setting(quickest)}", "< 4 ms", p50, " ms", p50 < 4),
+        Promise(f"engine at batch {engine['batch']} to its CUDA graph", "<= 1.3", ratio, "x", ratio <= 1.3),
     ]

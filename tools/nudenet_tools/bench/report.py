@@ -13,9 +13,8 @@ from rich.table import Table as RichTable
 
 from nudenet_steps.files import write_whole
 from nudenet_tools import ROOT
-from nudenet_tools.bench import promises as verdicts
-from nudenet_tools.bench import sizing
-from nudenet_tools.bench.promises import Verdict, number
+from nudenet_tools.bench import promises, sizing
+from nudenet_tools.bench.promises import Promise, number
 
 RESULTS = ROOT / "bench" / "results"
 GPU_RESULT = RESULTS / "nvidia-h100.json"
@@ -64,11 +63,11 @@ def slug(machine: dict) -> str:
 
 
 def write(report: dict, path: Path) -> None:
-    """As JSON, with the verdicts, whole or not at all."""
+    """As JSON, with the promises, whole or not at all."""
     found = [
-        {"name": v.name, "target": v.target, "value": v.value, "reached": v.reached} for v in verdicts.of_cpu(report)
+        {"name": v.name, "target": v.target, "value": v.value, "reached": v.reached} for v in promises.of_cpu(report)
     ]
-    write_whole(path, f"{json.dumps(report | {'verdicts': found}, indent=1)}\n".encode())
+    write_whole(path, f"{json.dumps(report | {'promises': found}, indent=1)}\n".encode())
 
 
 def read(path: Path) -> dict:
@@ -109,18 +108,18 @@ def headline(report: dict) -> str:
     return " ".join([*on, f"{machine['cpu']}, {machine['cores']} cores{features}; {versions}; {machine['date']}"])
 
 
-def verdict_table(found: Sequence[Verdict], title: str) -> Table:
+def promise_table(found: Sequence[Promise], title: str) -> Table:
     """Promises and what became of them."""
     rows = [(v.name, v.target, v.text, "yes" if v.reached else "no") for v in found]
     return Table(title, ("promise", "target", "measured", "reached"), rows)
 
 
 def tables(report: dict) -> list[Table]:
-    """Everything that `report` holds, the verdicts first."""
+    """Everything that `report` holds, the promises first."""
     found: list[Table] = []
-    judged = verdicts.of_cpu(report)
+    judged = promises.of_cpu(report)
     if judged:
-        found.append(verdict_table(judged, "Promises (ratios are medians of rounds, each of figures side by side)"))
+        found.append(promise_table(judged, "Promises (ratios are medians of rounds, each of figures side by side)"))
     first = (report.get("rounds") or [{}])[0]
     if "ensemble" in first:
         found += [_level_table(report), _account_table(report)]
@@ -137,7 +136,7 @@ def tables(report: dict) -> list[Table]:
 
 
 def _level_table(report: dict) -> Table:
-    ceiling = verdicts.ceiling(report)
+    ceiling = promises.ceiling(report)
     rows: list[tuple[str, ...]] = [
         (
             "in process, no server",
@@ -149,11 +148,11 @@ def _level_table(report: dict) -> Table:
             "",
         )
     ]
-    loads = [(f"ensemble, {load['level']:g} in flight", load) for load in verdicts.levels(report)]
+    loads = [(f"ensemble, {load['level']:g} in flight", load) for load in promises.levels(report)]
     if "batched" in report["rounds"][0]:
         batched = [row["batched"] for row in report["rounds"]]
         name = f"ensemble, {batched[0]['level']:g} of {batched[0]['batch']} pictures"
-        loads.append((name, verdicts.median_load(batched)))
+        loads.append((name, promises.median_load(batched)))
     for name, load in loads:
         latencies = [number(load[key]) for key in ("p50", "p95", "p99")]
         rows.append((name, number(load["throughput"]), *latencies, number(load["core_ms"]), str(load["failures"])))
@@ -162,17 +161,17 @@ def _level_table(report: dict) -> Table:
 
 
 def _account_table(report: dict) -> Table:
-    spent = verdicts.account(report)
+    spent = promises.account(report)
     rows = [(PROCESSES.get(name, name), number(value)) for name, value in spent.items()]
     rows.append(("together", number(sum(spent.values()))))
-    rows.append(("in process, no server", number(verdicts.ceiling(report)["core_ms"])))
-    title = f"Where the CPU time goes at concurrency {verdicts.best_level(report)}"
+    rows.append(("in process, no server", number(promises.ceiling(report)["core_ms"])))
+    title = f"Where the CPU time goes at concurrency {promises.best_level(report)}"
     return Table(title, ("process", "core-ms a picture"), rows)
 
 
 def _peer_table(report: dict) -> Table:
     rows: list[tuple[str, ...]] = []
-    for name, peer in verdicts.peers(report).items():
+    for name, peer in promises.peers(report).items():
         client = number(peer["client_core_ms"]) if peer["client_core_ms"] else ""
         rows.append(
             (
@@ -188,8 +187,8 @@ def _peer_table(report: dict) -> Table:
         )
     if "int8" in report["rounds"][0]:
         loads = [row["int8"] for row in report["rounds"]]
-        load = verdicts.median_load(loads)
-        ratio = 1 / verdicts.int8_ratio(report)
+        load = promises.median_load(loads)
+        ratio = 1 / promises.int8_ratio(report)
         figures = [number(load[key]) for key in ("throughput", "p50", "p99", "core_ms")]
         rows.append(("this ensemble on the INT8 engine", f"{load['level']:g}", *figures, "", f"{number(ratio)}x"))
     columns = ("instead", "in flight", "pictures/s", "p50 ms", "p99 ms", "core-ms", "client's", "ensemble to it")
@@ -256,13 +255,13 @@ def gpu_ensemble_table(ensemble: dict) -> Table:
         for name, load in single + batched
     ]
     columns = ("requests in flight", "pictures/s", "p50 ms", "p95 ms", "p99 ms", "core-ms a picture", "failed")
-    return Table(f"720p JPEG to detections, {verdicts.gpu_setting(ensemble)}, {ensemble['engine']}", columns, rows)
+    return Table(f"720p JPEG to detections, {promises.gpu_setting(ensemble)}, {ensemble['engine']}", columns, rows)
 
 
 def gpu_tables(report: dict) -> list[Table]:
     """The tables of a report of ``bench.py gpu``."""
     ensembles = [gpu_ensemble_table(ensemble) for ensemble in report["ensemble"]]
-    return [verdict_table(verdicts.of_gpu(report), "Promises for one H100"), *ensembles]
+    return [promise_table(promises.of_gpu(report), "Promises for one H100"), *ensembles]
 
 
 def show(report: dict, console: Console) -> None:
@@ -275,12 +274,12 @@ def show(report: dict, console: Console) -> None:
 def capacities(report: dict, gpu_report: dict | None) -> list[sizing.Machine]:
     """Most pictures a second of one server, by machine."""
     machine = report["machine"]
-    best = max(load["throughput"] for load in verdicts.levels(report))
+    best = max(load["throughput"] for load in promises.levels(report))
     found = [sizing.Machine(f"{machine['cores']} CPU cores", round(best))]
     if gpu_report:
         gpu = gpu_report["machine"]["gpu"].split(",")[0].removeprefix("NVIDIA ")
-        ensemble, load = verdicts.best_gpu(gpu_report)
-        name = f"{gpu} with {gpu_report['machine']['cores']} cores, {verdicts.gpu_setting(ensemble)}"
+        ensemble, load = promises.best_gpu(gpu_report)
+        name = f"{gpu} with {gpu_report['machine']['cores']} cores, {promises.gpu_setting(ensemble)}"
         found.append(sizing.Machine(name, round(load["throughput"])))
     return found
 
@@ -291,7 +290,7 @@ def sizing_text(report: dict, gpu_report: dict | None) -> str:
     cores = report["machine"]["cores"]
     sentence = f"Measured: {number(found[0].capacity / cores)} pictures/s a CPU core"
     if gpu_report:
-        setting = verdicts.gpu_setting(verdicts.best_gpu(gpu_report)[0])
+        setting = promises.gpu_setting(promises.best_gpu(gpu_report)[0])
         sentence += f", {number(found[1].capacity)} pictures/s a GPU, {setting}"
     table = sizing.table(found, list(STREAMS), 30, sizing.HEADROOM)
     note = (
@@ -301,7 +300,7 @@ def sizing_text(report: dict, gpu_report: dict | None) -> str:
 
 
 def bench_text(report: dict, gpu_report: dict | None, chart: str) -> str:
-    """Markdown: machine, command, verdicts, tables, chart."""
+    """Markdown: machine, command, promises, tables, chart."""
     first, *rest = tables(report)
     parts = [f"`make bench` ({headline(report)}):", first.markdown()]
     parts += [f"![throughput against latency]({chart})"] if chart else []

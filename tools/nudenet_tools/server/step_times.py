@@ -27,7 +27,7 @@ class StepTimes:
         steps: counters of that time by model.
 
     Raises:
-        server_status.StatusError: the server does not answer.
+        status.StatusError: the server does not answer.
     """
 
     def __init__(self, http_url: str) -> None:

@@ -1,4 +1,4 @@
-"""`gate.py`: decoding waits for the detector, but never for requests that got lost."""
+"""`backpressure.py`: decoding waits for the detector, but never for requests that got lost."""
 
 from __future__ import annotations
 

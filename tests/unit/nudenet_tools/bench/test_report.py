@@ -55,7 +55,7 @@ def scaled(row: dict, factor: float) -> dict:
     return slower
 
 
-def verdict(found: list, words: str) -> promises.Verdict:
+def verdict(found: list, words: str) -> promises.Promise:
     (one,) = (each for each in found if words in each.name)
     return one
 
