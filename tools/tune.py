@@ -192,7 +192,9 @@ def main(
     decoders: Annotated[str, typer.Option(help="Decoder instances to try; default: by cores.")] = "",
     detectors: Annotated[str, typer.Option(help="Detector instances to try; default: by cores.")] = "",
     threads: Annotated[str, typer.Option(help="Threads of a detector instance (cpu); default: by cores.")] = "",
-    delays_us: Annotated[str, typer.Option(help="Microseconds that the detector waits for a fuller batch.")] = "0,2000",
+    delays_us: Annotated[
+        str, typer.Option(help="Microseconds that the detector waits for a fuller batch; 0 beside a queue policy.")
+    ] = "0",
     window: Annotated[float, typer.Option(min=0.5, help="Seconds a load level is measured.")] = 2,
     force: Annotated[bool, typer.Option(help="Replace a configuration of this name.")] = False,
     models: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Model repository.")] = (
@@ -211,6 +213,10 @@ def main(
     try:
         base_name = prepare(config_name)
         base, now = tuning.for_config(base_name), current(base_name, models)
+        for delay_us in choices[-1]:  # a delay that a configuration does not allow is refused before anything runs
+            with tempfile.TemporaryDirectory(prefix="nudenet-tune-") as scratch:
+                tuned = replace(now, delay_us=delay_us).tuning(base)
+                repository.write_effective(Path(scratch) / "models", base_name, tuned, models)
         files = frames.frames("720p")
         options = Options(config_name=base_name, model_repository=models)
 

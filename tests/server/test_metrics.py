@@ -9,6 +9,7 @@ import urllib.request
 import numpy as np
 import pytest
 import tritonclient.grpc as grpc
+from tritonclient.utils import InferenceServerException
 
 from helpers import hostile
 from nudenet_tools.server.process import Options, Ports, Server
@@ -63,3 +64,27 @@ def test_pictures_are_counted_by_what_became_of_them(onnx_path, astronaut):
     assert seen['nudenet_rejected_total{reason="empty"}'] > 0
     assert seen['nudenet_detections_total{class="FACE_FEMALE"}'] == 12
     assert seen["nudenet_in_flight"] == 0  # what was refused or answered is under way no more
+
+
+def test_error_responses_are_counted_by_step_and_reason(server, astronaut):
+    def failures() -> dict[str, float]:
+        return {name: value for name, value in counters(server).items() if name.startswith("nudenet_failures_total")}
+
+    before = failures()
+    # Each step's count of its own faults is there from the beginning: a rate needs a first value.
+    for step in ("nudenet_preprocess", "nudenet_trt", "nudenet_postprocess"):
+        assert f'nudenet_failures_total{{reason="internal",step="{step}"}}' in before
+    expected = {
+        'nudenet_failures_total{reason="not_jpeg",step="nudenet_preprocess"}': (hostile.png(), {}),
+        'nudenet_failures_total{reason="parameters",step="nudenet_postprocess"}': (astronaut, {"iou_threshold": "7"}),
+    }
+    deadline = time.monotonic() + 30
+    with grpc.InferenceServerClient(server.grpc_url) as client:
+        while not all(failures().get(name, 0) > before.get(name, 0) for name in expected):
+            assert time.monotonic() < deadline, failures()
+            for picture, parameters in expected.values():
+                tensor = grpc.InferInput("image", [1, 1], "BYTES")
+                tensor.set_data_from_numpy(np.array([[picture]], np.object_))
+                with pytest.raises(InferenceServerException):
+                    client.infer("nudenet", [tensor], parameters=parameters, client_timeout=30)
+            time.sleep(0.2)

@@ -55,6 +55,26 @@ def read_config(path: Path) -> ModelConfig:
         raise ConfigError(f"{path}:{error}") from error
 
 
+def check_batching(config: ModelConfig) -> None:
+    """Refuse a queue delay together with any queue policy.
+
+    Triton before 26.08 switches prefetching off for a queue with a policy, and with a delay its batcher then loses
+    count of its instances: throughput decays until the model is loaded again.
+
+    Raises:
+        ConfigError: both are there; names the model.
+    """
+    batching = config.dynamic_batching
+    policies = [batching.default_queue_policy, *batching.priority_queue_policy.values()]
+    has_policy = batching.priority_levels > 0 or any(policy.ByteSize() for policy in policies)
+    if batching.max_queue_delay_microseconds > 0 and has_policy:
+        raise ConfigError(
+            f"{config.name}: max_queue_delay_microseconds is {batching.max_queue_delay_microseconds} beside a queue "
+            "policy (priority_levels, max_queue_size or a timeout); Triton before 26.08 gets slower and slower with "
+            "both: set the delay to 0, or remove the policy"
+        )
+
+
 def labels(repository: Path = MODEL_REPOSITORY) -> list[str]:
     """Class names; the index is the class id."""
     return (repository / "nudenet_postprocess" / "labels.txt").read_text().split()
@@ -99,7 +119,7 @@ def write_effective(target: Path, config_name: str, tuning: Tuning, repository: 
     The committed repository stays untouched; Triton needs no ``--model-config-name``.
 
     Raises:
-        ConfigError: `config_name` is in no model's ``configs``, or has no such parameter.
+        ConfigError: `config_name` is in no model's ``configs``, or a model has no such parameter, or see `check_batching`.
     """
     if config_name and config_name not in config_names(repository):
         raise ConfigError(f"no configuration {config_name!r}; there are: {', '.join(config_names(repository))}")
@@ -113,6 +133,7 @@ def write_effective(target: Path, config_name: str, tuning: Tuning, repository: 
             if key not in config.parameters:
                 raise ConfigError(f"{model} has no parameter {key!r}; it has: {', '.join(config.parameters)}")
             config.parameters[key].string_value = value
+        check_batching(config)
         _write(target, repository / model, config)
 
 

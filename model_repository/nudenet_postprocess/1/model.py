@@ -1,11 +1,11 @@
 """Triton glue of the postprocessing step: `candidates` and `geometry` to detections."""
 
+import collections
 import gc
 import json
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
@@ -19,21 +19,22 @@ if not (STEPS / "nudenet_steps").is_dir():
 sys.path.append(str(STEPS))
 
 from nudenet_steps.postprocess import nms, policy, policy_file
+from nudenet_steps.serving import failures, parameters, request_parameters
 from nudenet_steps.serving.backpressure import Backpressure
 from nudenet_steps.serving.heartbeat import Heartbeat
 from nudenet_steps.serving.metrics import Counters
 
 FAILED = -1  # num_detections of a picture that preprocessing refused
-METRICS = {"nudenet_detections_total": ("Detections answered", "class")}
+METRICS = {"nudenet_detections_total": ("Detections answered", ("class",)), **failures.METRICS}
 
 
 class TritonPythonModel:
     """One try per request, one response per request."""
 
     def initialize(self, args):
-        cv2.setNumThreads(1)
         config = json.loads(args["model_config"])
         folder = Path(args["model_repository"])
+        self.max_candidates = parameters.parse(config, parameters.POSTPROCESS)["max_candidates"]
         filename = pb_utils.get_output_config_by_name(config, "labels")["label_filename"]
         self.labels = (folder / filename).read_text().split()
         self.names = np.array([label.encode() for label in self.labels], np.object_)
@@ -42,6 +43,7 @@ class TritonPythonModel:
         network = policy_file.network_sha256(folder.parent / "nudenet_trt" / "1")
         self.judge = policy.Judge(policies, self.labels, network)
         self.counters = Counters(pb_utils, METRICS)
+        self.failures = failures.Failures(pb_utils, self.counters, "nudenet_postprocess")
         self.backpressure = Backpressure(pb_utils)
         self.heartbeat = Heartbeat(args["model_instance_name"])
         gc.collect()
@@ -49,6 +51,9 @@ class TritonPythonModel:
 
     def finalize(self):
         self.heartbeat.close()
+
+    def is_ready(self):
+        return self.heartbeat.is_well()
 
     def execute(self, requests):
         with self.heartbeat:
@@ -62,20 +67,20 @@ class TritonPythonModel:
     def _respond(self, request):
         try:
             outputs = self._process(request)
-        except ValueError as error:
-            return _failure(str(error), pb_utils.TritonError.INVALID_ARG)
         except Exception as error:
-            pb_utils.Logger.log_error(f"nudenet_postprocess: {error!r}")
-            return _failure(f"postprocessing failed: {error!r}", pb_utils.TritonError.INTERNAL)
+            return self.failures.response(error)
         return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in outputs.items()])
 
     def _process(self, request):
-        text = request.parameters()
-        parameters = json.loads(text) if text else {}
-        settings = nms.parse_settings(parameters, self.labels) if parameters else self.defaults
-        policy_name = self.judge.choose(parameters.get("policy"))
+        given = request_parameters.read(request)
+        settings = nms.parse_settings(given, self.labels) if given else self.defaults
+        policy_name = self.judge.choose(given.get("policy"))
         candidates = pb_utils.get_input_tensor_by_name(request, "candidates").as_numpy()
         geometry = pb_utils.get_input_tensor_by_name(request, "geometry").as_numpy()
+        if candidates.shape[1] > self.max_candidates:  # of a client that calls this step itself
+            raise failures.RequestError(
+                f"candidates: {candidates.shape[1]} a picture, the detector has {self.max_candidates}", "candidates"
+            )
         failed = geometry[:, 2] == 0  # no source width
         found = [
             nms.detect(picture, where, settings) if not bad else picture[:0]
@@ -85,8 +90,8 @@ class TritonPythonModel:
         detections = np.zeros((len(found), counts.max(), 6), np.float32)
         for i, rows in enumerate(found):
             detections[i, : len(rows)] = rows
-            for class_id in rows[:, 4]:
-                self.counters.add("nudenet_detections_total", label=self.labels[int(class_id)])
+            for class_id, count in collections.Counter(rows[:, 4].tolist()).items():
+                self.counters.add("nudenet_detections_total", count, self.labels[int(class_id)])
         outputs = {"detections": detections, "num_detections": np.where(failed[:, None], FAILED, counts)}
         wanted = request.requested_output_names()
         if "labels" in wanted:
@@ -96,7 +101,3 @@ class TritonPythonModel:
         if "verdict" in wanted or "reasons" in wanted:
             outputs |= policy.tensors(self.judge, policy_name, candidates, geometry)
         return outputs
-
-
-def _failure(message, code):
-    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))

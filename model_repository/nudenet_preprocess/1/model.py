@@ -23,17 +23,18 @@ sys.path.append(str(STEPS))
 
 from nudenet_steps.preprocess import cpu_decoder, encoding, jpeg
 from nudenet_steps.preprocess.canvas import served
-from nudenet_steps.serving import parameters
+from nudenet_steps.serving import failures, parameters, request_parameters
 from nudenet_steps.serving.backpressure import Backpressure
 from nudenet_steps.serving.heartbeat import Heartbeat
 from nudenet_steps.serving.metrics import Counters
 
 ON_ERROR = ("fail", "report")
 METRICS = {
-    "nudenet_decoded_total": ("Pictures decoded", None),
-    "nudenet_decode_seconds_total": ("Seconds spent on reading and decoding accepted pictures", None),
-    "nudenet_megapixels_total": ("Millions of pixels in accepted pictures, as sent", None),
-    "nudenet_rejected_total": ("Pictures refused", "reason"),
+    "nudenet_decoded_total": ("Pictures decoded", ()),
+    "nudenet_decode_seconds_total": ("Seconds spent on reading and decoding accepted pictures", ()),
+    "nudenet_megapixels_total": ("Millions of pixels in accepted pictures, as sent", ()),
+    "nudenet_rejected_total": ("Pictures refused", ("reason",)),
+    **failures.METRICS,
 }
 
 
@@ -77,6 +78,8 @@ class TritonPythonModel:
             dtype = np.uint8 if self.output == "pixels" else np.float32
             self.decoder = cpu_decoder.CpuDecoder(strict, config["max_batch_size"], dtype)
         self.counters = Counters(pb_utils, METRICS)
+        self.counters.add("nudenet_rejected_total", 0, failures.INTERNAL)  # a rate needs a first value
+        self.failures = failures.Failures(pb_utils, self.counters, "nudenet_preprocess")
         self.backpressure = Backpressure(pb_utils, value["max_in_flight"])
         self.heartbeat = Heartbeat(args["model_instance_name"])
         gc.collect()
@@ -84,6 +87,9 @@ class TritonPythonModel:
 
     def finalize(self):
         self.heartbeat.close()
+
+    def is_ready(self):
+        return self.heartbeat.is_well()
 
     def execute(self, requests):
         with self.heartbeat:
@@ -113,20 +119,17 @@ class TritonPythonModel:
         """What `step` returns, or the response that says why it failed."""
         try:
             return step(argument)
-        except ValueError as error:
-            return _failure(str(error), pb_utils.TritonError.INVALID_ARG)
         except Exception as error:
-            pb_utils.Logger.log_error(f"nudenet_preprocess: {error!r}")
-            return _failure(f"preprocessing failed: {error!r}", pb_utils.TritonError.INTERNAL)
+            return self.failures.response(error)
 
     def _prepare(self, request):
         """Read and check the headers of one request."""
-        parameters = json.loads(request.parameters() or "{}")
-        report = _choice(parameters, "on_error", ON_ERROR) == "report"
-        is_base64 = _choice(parameters, "encoding", encoding.ENCODINGS) == encoding.BASE64
+        given = request_parameters.read(request)
+        report = _choice(given, "on_error", ON_ERROR) == "report"
+        is_base64 = _choice(given, "encoding", encoding.ENCODINGS) == encoding.BASE64
         files = pb_utils.get_input_tensor_by_name(request, "image").as_numpy()
         if files.ndim != 2 or files.shape[1] != 1:
-            raise ValueError(f"image must have shape [batch,1], got {list(files.shape)}")
+            raise failures.RequestError(f"image must have shape [batch,1], got {list(files.shape)}", "shape")
         data = list(files[:, 0])
         if is_base64:
             data = [encoding.decode(one, self.limits.max_bytes) for one in data]
@@ -151,12 +154,13 @@ class TritonPythonModel:
         count = len(batch.tensor)
         batch.errors |= {i: picture.error for i, picture in batch.pictures.items() if picture.error is not None}
         for error in batch.errors.values():
-            self.counters.add("nudenet_rejected_total", label=error.reason)
-            if error.reason == "internal":  # not the picture's fault, as far as we know
+            self.counters.add("nudenet_rejected_total", 1, error.reason)
+            if error.reason == failures.INTERNAL:  # not the picture's fault, as far as we know
                 pb_utils.Logger.log_error(f"nudenet_preprocess: {error}")
         if batch.errors and not batch.report:
             first = min(batch.errors)
-            raise ValueError(f"image {first} of {count}: {batch.errors[first]}")
+            error = batch.errors[first]
+            raise failures.RequestError(f"image {first} of {count}: {error}", error.reason)
         geometry = np.zeros((count, 4), np.float32)
         reasons = np.full((count, 1), b"", np.object_)
         for i in range(count):
@@ -175,13 +179,9 @@ class TritonPythonModel:
         )
 
 
-def _choice(parameters, name, values):
+def _choice(given, name, values):
     """A request parameter; the first of `values` is the default."""
-    value = parameters.get(name, values[0])
+    value = given.get(name, values[0])
     if value not in values:
-        raise ValueError(f"{name} must be one of {', '.join(values)}, got {quoted(value)}")
+        raise failures.RequestError(f"{name} must be one of {', '.join(values)}, got {quoted(value)}", "parameters")
     return value
-
-
-def _failure(message, code):
-    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))

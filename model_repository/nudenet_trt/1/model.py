@@ -18,8 +18,9 @@ sys.path.append(str(STEPS))
 
 from nudenet_steps.engines import check_canvas, choose_input, engine_class, groups
 from nudenet_steps.preprocess.canvas import served
-from nudenet_steps.serving import parameters
+from nudenet_steps.serving import failures, parameters
 from nudenet_steps.serving.heartbeat import Heartbeat
+from nudenet_steps.serving.metrics import Counters
 from nudenet_steps.serving.process_counts import ProcessCounts
 
 
@@ -37,12 +38,17 @@ class TritonPythonModel:
         pb_utils.Logger.log_info(f"nudenet_trt: {self.engine.name}, {self.engine.precision}")
         self.pictures = ProcessCounts("detectors")  # in each one's hands; back-pressure looks at them, too
         self.heartbeat = Heartbeat(args["model_instance_name"])
+        self.counters = Counters(pb_utils, failures.METRICS)
+        self.failures = failures.Failures(pb_utils, self.counters, "nudenet_trt")
         gc.collect()
         gc.freeze()
 
     def finalize(self):
         self.heartbeat.close()
         self.pictures.close()
+
+    def is_ready(self):
+        return self.heartbeat.is_well()
 
     def execute(self, requests):
         with self.heartbeat:
@@ -54,6 +60,7 @@ class TritonPythonModel:
                 answers = iter(self._answer(parts, count))
             finally:
                 self.pictures.add(-count)
+            self.counters.flush()
             return [one if isinstance(one, pb_utils.InferenceResponse) else next(answers) for one in taken]
 
     def _take(self, request):
@@ -63,7 +70,7 @@ class TritonPythonModel:
             check_canvas(tensor.shape(), self.canvases)
             return self.engine.take(tensor)
         except ValueError as error:
-            return _failure(str(error), pb_utils.TritonError.INVALID_ARG)
+            return self.failures.response(error)
 
     def _answer(self, parts, count):
         """One response for each part."""
@@ -72,9 +79,7 @@ class TritonPythonModel:
             try:
                 output = self.engine.infer([parts[i] for i in group], alone=self.pictures.total() == count)
             except Exception as error:
-                pb_utils.Logger.log_error(f"nudenet_trt: {error!r}")
-                for i in group:
-                    responses[i] = _failure(f"inference failed: {error!r}", pb_utils.TritonError.INTERNAL)
+                responses |= {i: self.failures.response(error) for i in group}
                 continue
             start = 0
             for i in group:
@@ -82,7 +87,3 @@ class TritonPythonModel:
                 responses[i] = pb_utils.InferenceResponse([pb_utils.Tensor("output", output[start:end])])
                 start = end
         return [responses[i] for i in range(len(parts))]
-
-
-def _failure(message, code):
-    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from nudenet_steps.preprocess.canvas import CANVASES, SPECIFIED, served
@@ -98,6 +99,39 @@ def test_the_specified_tensors_of_the_detector():
     assert tensors(config.input) == {"input": (fp32, (3, 180, 320))}
     assert tensors(config.output) == {"output": (fp32, (1260, 6))}
     assert model_config_pb2.DataType.Name(fp32) == "TYPE_FP32"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(MODEL_REPOSITORY)))
+def test_no_queue_delay_meets_a_queue_policy(path):
+    repository.check_batching(read_config(path))
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "priority_levels: 2",
+        "default_queue_policy { max_queue_size: 9 }",
+        "default_queue_policy { default_timeout_microseconds: 9 }",
+        "default_queue_policy { allow_timeout_override: true }",
+        "priority_queue_policy { key: 1 value { max_queue_size: 9 } }",
+    ],
+)
+def test_a_queue_delay_beside_a_queue_policy_is_refused(policy):
+    config = text_format.Parse(
+        f'name: "m" dynamic_batching {{ max_queue_delay_microseconds: 5 {policy} }}', model_config_pb2.ModelConfig()
+    )
+    with pytest.raises(repository.ConfigError, match="m: max_queue_delay_microseconds is 5 beside a queue policy"):
+        repository.check_batching(config)
+    config.dynamic_batching.max_queue_delay_microseconds = 0
+    repository.check_batching(config)
+
+
+@pytest.mark.parametrize("name", ["", "cuda"])
+def test_postprocessing_accepts_as_many_candidates_as_the_largest_canvas_has(name):
+    cells = [(-(-canvas.height // 32), -(-canvas.width // 32)) for canvas in CANVASES]  # of the head of stride 32
+    most = max(21 * rows * columns for rows, columns in cells)  # that of stride 16 has 4 times as many, of 8 16 times
+    parameters = read_config(config_path("nudenet_postprocess", name)).parameters
+    assert int(parameters["max_candidates"].string_value) == most
 
 
 def test_production_values_of_the_detector():

@@ -45,7 +45,7 @@ def reference(rows: np.ndarray, geometry: np.ndarray, wanted: nms.Settings) -> n
         if np.float32(confidence) >= np.float32(wanted.confidence_threshold) and box[2] > box[0] and box[3] > box[1]:
             clipped.append([*box, class_id, confidence])
     kept: list[list[float]] = []
-    for row in sorted(clipped, key=lambda row: -row[5]):
+    for row in sorted(clipped, key=lambda row: -row[5])[: nms.TOP_K]:
         if all(overlap(row, other) <= wanted.iou_threshold for other in kept):
             kept.append(row)
     if wanted.classes is not None:
@@ -68,6 +68,14 @@ def test_classes_and_count_filter_after_suppression(wanted):
     rows = candidates(np.random.default_rng(9), 400)
     found = nms.detect(rows, IDENTITY, wanted)
     assert len(found) > 0
+    np.testing.assert_allclose(found, reference(rows, IDENTITY, wanted), rtol=1e-5)
+
+
+def test_only_the_best_candidates_enter_suppression():
+    rows = candidates(np.random.default_rng(5), 1260)
+    wanted = nms.Settings(0.0, 1.0, max_detections=1000)
+    found = nms.detect(rows, IDENTITY, wanted)
+    assert len(found) == nms.TOP_K
     np.testing.assert_allclose(found, reference(rows, IDENTITY, wanted), rtol=1e-5)
 
 

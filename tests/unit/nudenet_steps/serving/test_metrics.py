@@ -1,4 +1,4 @@
-"""`counters.py`: nothing is lost between the rare visits to the server."""
+"""`metrics.py`: nothing is lost between the rare visits to the server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Family:
 
 
 FAMILIES: dict[str, Family] = {}
-DECLARED = {"pictures_total": ("All", None), "refused_total": ("Refused", "reason")}
+DECLARED = {"pictures_total": ("All", ()), "refused_total": ("Refused", ("step", "reason"))}
 
 
 def test_totals_arrive_once_a_second_and_complete(monkeypatch):
@@ -42,13 +42,13 @@ def test_totals_arrive_once_a_second_and_complete(monkeypatch):
     for step in range(50):
         now = 100.0 + step / 10
         counted.add("pictures_total")
-        counted.add("refused_total", 2.5, label="empty")
+        counted.add("refused_total", 2.5, "decoder", "empty")
         counted.flush()
     assert FAMILIES["pictures_total"].updates == 5
     now = 200.0
     counted.flush()
     assert FAMILIES["pictures_total"].totals == {(): 50}
-    assert FAMILIES["refused_total"].totals == {(("reason", "empty"),): pytest.approx(125)}
+    assert FAMILIES["refused_total"].totals == {(("step", "decoder"), ("reason", "empty")): pytest.approx(125)}
 
 
 def test_a_server_without_metrics_is_served_too():

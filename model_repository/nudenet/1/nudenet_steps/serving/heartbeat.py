@@ -40,6 +40,11 @@ class Heartbeat:
     def __exit__(self, *_: object) -> None:
         self._since[0] = 0
 
+    def is_well(self) -> bool:
+        """Whether this process is idle, or not at work for too long on one batch."""
+        since = self._since[0]
+        return since == 0 or time.monotonic_ns() - since < LONGEST_SECONDS * 10**9
+
     def close(self) -> None:
         """Nobody needs to look any more."""
         self.path.unlink(missing_ok=True)

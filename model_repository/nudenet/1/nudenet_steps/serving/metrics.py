@@ -19,26 +19,26 @@ class Counters:
     Adding here costs a dictionary entry. So /metrics lags by a second, on a quiet server until the next request.
     """
 
-    def __init__(self, pb_utils: Any, families: Mapping[str, tuple[str, str | None]]) -> None:
-        """Register the families; instances of one model share them.
+    def __init__(self, pb_utils: Any, families: Mapping[str, tuple[str, tuple[str, ...]]]) -> None:
+        """Register the families; instances, and models that count the same, share them.
 
         Args:
             pb_utils: Triton's module; where it has no metrics, nothing is counted.
-            families: metric name -> (description, name of its one label or None).
+            families: metric name -> (description, names of its labels).
         """
         kind: Any = getattr(pb_utils, "MetricFamily", None)
         self._families: dict[str, Any] = {
-            name: (kind(name=name, description=description, kind=kind.COUNTER), label)
-            for name, (description, label) in (families.items() if kind else ())
+            name: (kind(name=name, description=description, kind=kind.COUNTER), labels)
+            for name, (description, labels) in (families.items() if kind else ())
         }
-        self._metrics: dict[tuple[str, str], Any] = {}
-        self._pending: Counter[tuple[str, str]] = Counter()
+        self._metrics: dict[tuple[str, ...], Any] = {}
+        self._pending: Counter[tuple[str, ...]] = Counter()
         self._next = 0.0
         self._package = package.publish(pb_utils)
 
-    def add(self, name: str, value: float = 1, label: str = "") -> None:
-        """Count `value` on `name`, under `label` where the family has one."""
-        self._pending[name, label] += value  # type: ignore[assignment]  # seconds are no whole numbers
+    def add(self, name: str, value: float = 1, *labels: str) -> None:
+        """Count `value` on `name`, under one value for each of the family's labels."""
+        self._pending[(name, *labels)] += value  # type: ignore[assignment]  # seconds are no whole numbers
 
     def flush(self) -> None:
         """Hand over what has been counted, if a second has passed since the last time."""
@@ -46,9 +46,9 @@ class Counters:
         if now < self._next or not self._families:
             return
         self._next = now + FLUSH_SECONDS
-        for (name, label), value in self._pending.items():
-            if (name, label) not in self._metrics:
-                family, label_name = self._families[name]
-                self._metrics[name, label] = family.Metric(labels={label_name: label} if label_name else {})
-            self._metrics[name, label].increment(value)
+        for key, value in self._pending.items():
+            if key not in self._metrics:
+                family, names = self._families[key[0]]
+                self._metrics[key] = family.Metric(labels=dict(zip(names, key[1:], strict=True)))
+            self._metrics[key].increment(value)
         self._pending.clear()

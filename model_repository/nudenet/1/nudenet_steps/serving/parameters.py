@@ -72,6 +72,9 @@ PREPROCESS = {
     "decoder": _words("cpu", "nvjpeg", default="cpu"),
     "max_in_flight": whole(0, 100_000, default="0"),
 }
+POSTPROCESS = {
+    "max_candidates": whole(1, 1_000_000),
+}
 TRT = {
     "engine": word(),  # the registry of engines knows them
     "precision": word("auto"),  # each engine knows its own
