@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test serve status accuracy perf bench tune ui gateway chaos audit lint format clean image plan serve-docker sbom tensorrt-api mutants
+.PHONY: help setup demo test serve rehearse status accuracy perf bench tune ui gateway chaos audit lint format clean image plan serve-docker sbom tensorrt-api mutants
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -25,6 +25,9 @@ test: setup  ## all tests, against the real server
 
 serve: setup  ## run the server until Ctrl-C (HTTP_PORT, GRPC_PORT, METRICS_PORT)
 	$(PY) tools/serve.py $(ARGS)
+
+rehearse: setup  ## the production configuration on this machine, a stand-in engine for the plan (ARGS="--stand-in slow")
+	$(PY) tools/serve.py --rehearse $(ARGS)
 
 accuracy: setup  ## what each precision costs in detections (ARGS="--images FOLDER": on your own pictures)
 	@test -f model_repository/nudenet_trt/1/model.dynamic.onnx || $(PY) build/export_onnx.py

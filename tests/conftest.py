@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from helpers.client_packages import install_node_client, install_python_client
-from nudenet_tools.server import system_packages
+from nudenet_tools.server import process, system_packages
 from nudenet_tools.server.prepare import ensure_onnx
 from nudenet_tools.server.process import Options, Ports, Server
 from nudenet_tools.server.repository import MODEL_REPOSITORY
@@ -80,6 +80,13 @@ def models_with_reader(folder: Path, onnx_path: Path, first: str) -> Path:
 def server(onnx_path: Path) -> Iterator[Server]:
     """The real tritonserver with the cpu configuration. Shared: do not kill or flood it."""
     with Server(Options(ports=Ports.free())) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def rehearsal(onnx_path: Path) -> Iterator[Server]:
+    """The real tritonserver with the production configuration, OpenVINO in place of the plan. Shared, as `server`."""
+    with Server(process.rehearsal(ports=Ports.free())) as running:
         yield running
 
 

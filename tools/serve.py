@@ -18,9 +18,11 @@ from rich.console import Console
 from container import security, supervisor
 from container.process import Server
 from nudenet_tools.server import process, repository, tuning
-from nudenet_tools.server.prepare import prepare
+from nudenet_tools.server.prepare import ensure_onnx, prepare
 
 Pem: TypeAlias = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="PEM file of the server.")]
+
+STAND_INS = {"openvino": "openvino", "slow": "stand_in_slow", "fast": "stand_in_fast"}
 
 console = Console(stderr=True, highlight=False)
 
@@ -64,6 +66,12 @@ def serve(
     decoder: Annotated[
         str, typer.Option(help="For cuda: cpu, or nvjpeg for the GPU's JPEG engine, which overlooks damaged files.")
     ] = "",
+    rehearse: Annotated[
+        bool, typer.Option(help="The production configuration as it is, with a stand-in engine for the plan.")
+    ] = False,
+    stand_in: Annotated[
+        str, typer.Option(help="With --rehearse: openvino, or slow or fast (no network, fixed answers).")
+    ] = "openvino",
     http_port: Annotated[int, typer.Option(envvar="HTTP_PORT", min=1, max=65535)] = 8000,
     grpc_port: Annotated[int, typer.Option(envvar="GRPC_PORT", min=1, max=65535)] = 8001,
     metrics_port: Annotated[int, typer.Option(envvar="METRICS_PORT", min=1, max=65535)] = 8002,
@@ -82,15 +90,22 @@ def serve(
         raise typer.BadParameter("needs --tls-cert and --tls-key: pictures never cross a network unencrypted")
     if not expose and (tls_cert or tls_key or tls_ca):
         raise typer.BadParameter("TLS files need --expose ADDRESS: loopback is not encrypted")
+    if rehearse and (config_name or precision or decoder):
+        raise typer.BadParameter("--rehearse serves config.pbtxt as it is: leave out the options that change it")
+    if stand_in not in STAND_INS:
+        raise typer.BadParameter(f"must be one of {', '.join(STAND_INS)}, got {stand_in!r}", param_hint="--stand-in")
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     try:
-        name = prepare(config_name)
+        if rehearse:
+            ensure_onnx()
+        name = "" if rehearse else prepare(config_name)
         options = process.Options(
             ports=process.Ports(http_port, grpc_port, metrics_port),
             config_name=name,
-            tuning=tuning.for_config(name, precision, decoder),
+            tuning=repository.Tuning() if rehearse else tuning.for_config(name, precision, decoder),
+            stand_in=STAND_INS[stand_in] if rehearse else "",
             admin_key=os.environ.get("NUDENET_ADMIN_KEY") or security.new_key(),
             exposure=security.Exposure(expose, tls_cert, tls_key, tls_ca) if expose and tls_cert and tls_key else None,
             on_log=(lambda line: print(line, file=sys.stderr)) if verbose else _show,

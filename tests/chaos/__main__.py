@@ -14,11 +14,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from chaos import compose, faults, fuzz, overload
+from chaos import compose, faults, fuzz, overload, rehearsal
 from chaos.soak import soak
 from helpers import hostile
 from nudenet_client import Client, PictureError
 from nudenet_tools import ROOT
+from nudenet_tools.server import process
 from nudenet_tools.server.prepare import ensure_onnx
 from nudenet_tools.server.process import Options, Ports, Server
 
@@ -93,6 +94,7 @@ def main(
     atheris_seconds: int = 120,
     pictures: int = 5_000,
     overload_seconds: float = 20,
+    rehearsal_seconds: float = 30,
     soak_minutes: int = 10,
     container_rounds: int = 10,
 ) -> None:
@@ -128,6 +130,12 @@ def main(
         add(title, overload.mixed(server.grpc_url, bulk.grpc_url, overload_seconds).rows())
     with Server(Options(ports=Ports.free())) as server, overload.second_server() as bulk:
         add("live and bulk, all on all cores", overload.mixed(server.grpc_url, bulk.grpc_url, overload_seconds).rows())
+    for engine, title in (("stand_in_slow", "rehearsal, slow stand-in"), ("openvino", "rehearsal, OpenVINO")):
+        with Server(process.rehearsal(engine, ports=Ports.free())) as server:
+            rehearsal.capacity(server, 2)  # caches, lazy loading
+            add(f"{title}: overload", rehearsal.flood(server, rehearsal_seconds))
+            add(f"{title}: impatient clients", rehearsal.impatient(server, rehearsal_seconds))
+            add(f"{title}: oversized requests", rehearsal.oversized(server, fuzz.ASTRONAUT.read_bytes(), 10))
     with Server(Options(ports=Ports.free())) as server:
         add("soak", soak(server, 60, soak_minutes + 1).rows())
     console.print(table)

@@ -23,8 +23,9 @@ BAD = hostile.bad_pictures(GOOD)
 OUTPUTS = ("detections", "num_detections", "error")
 
 
-@pytest.fixture(scope="module")
-def client(server):
+@pytest.fixture(scope="module", params=["server", "rehearsal"])
+def client(request):
+    server = request.getfixturevalue(request.param)
     with grpc.InferenceServerClient(server.grpc_url) as connected:
         yield connected
 

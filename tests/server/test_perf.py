@@ -61,6 +61,15 @@ def test_the_detector_itself_gets_one_of_its_two_inputs(server, protocol):
     assert recent.pictures > 0
 
 
+@pytest.mark.parametrize("load", [("--concurrency-range", "1:64:21"), ("--concurrency-range", "8", "-b", "8")])
+def test_no_request_fails_at_full_load(server, load):
+    """The server's own time-out is long enough for as many requests at once."""
+    before = read_statistics(server.http_url)["nudenet"][0]
+    result = run("--url", server.grpc_url, *load, *SHORT)
+    assert f"Concurrency: {load[1].split(':')[1] if ':' in load[1] else load[1]}, throughput: " in result.stdout
+    assert (read_statistics(server.http_url)["nudenet"][0] - before).failures == 0
+
+
 def test_without_a_url_it_starts_a_server_and_loads_it_lightly_and_fully():
     result = run(*SHORT)
     assert "started a server on 127.0.0.1:" in result.stderr

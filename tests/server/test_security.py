@@ -26,6 +26,12 @@ from nudenet_tools.server.process import LOOPBACK, Options, Ports, Server
 SERVE = [sys.executable, str(ROOT / "tools" / "serve.py")]
 
 
+@pytest.fixture(params=["server", "rehearsal"])
+def either(request: pytest.FixtureRequest) -> Server:
+    """The embedded server, and the production configuration."""
+    return request.getfixturevalue(request.param)
+
+
 def request(server: Server, method: str, path: str, body: dict | None = None, **headers: str) -> int:
     connection = http.client.HTTPConnection(server.http_url, timeout=10)
     try:
@@ -47,25 +53,25 @@ def request(server: Server, method: str, path: str, body: dict | None = None, **
         ("POST", "/v2/logging"),
     ],
 )
-def test_http_interfaces_that_reach_into_the_machine_are_closed(server, method, path):
-    assert request(server, method, path) == 403
-    assert request(server, method, path, **{KEY_HEADER: "guess"}) == 403
-    opened = request(server, method, path, **{KEY_HEADER: server.options.admin_key}) != 403
+def test_http_interfaces_that_reach_into_the_machine_are_closed(either, method, path):
+    assert request(either, method, path) == 403
+    assert request(either, method, path, **{KEY_HEADER: "guess"}) == 403
+    opened = request(either, method, path, **{KEY_HEADER: either.options.admin_key}) != 403
     assert opened != ("sharedmemory" in path), "client shared memory is for nobody"
 
 
-def test_grpc_interfaces_that_reach_into_the_machine_are_closed(server):
+def test_grpc_interfaces_that_reach_into_the_machine_are_closed(either):
     calls = {
         "shared memory": lambda client, headers: client.get_system_shared_memory_status(headers=headers),
         "trace": lambda client, headers: client.get_trace_settings(headers=headers),
         "logging": lambda client, headers: client.get_log_settings(headers=headers),
     }
-    with grpc.InferenceServerClient(server.grpc_url) as client:
+    with grpc.InferenceServerClient(either.grpc_url) as client:
         for name, call in calls.items():
             for headers in ({}, {f"triton-grpc-protocol-{KEY_HEADER}": "guess"}):
                 with pytest.raises(InferenceServerException, match="restricted"):
                     call(client, headers)
-            with_key = {f"triton-grpc-protocol-{KEY_HEADER}": server.options.admin_key}
+            with_key = {f"triton-grpc-protocol-{KEY_HEADER}": either.options.admin_key}
             if name == "shared memory":  # for nobody
                 with pytest.raises(InferenceServerException, match="restricted"):
                     call(client, with_key)
@@ -74,9 +80,9 @@ def test_grpc_interfaces_that_reach_into_the_machine_are_closed(server):
 
 
 @pytest.mark.parametrize("action", ["load", "unload"])
-def test_models_cannot_be_changed(server, action):
-    assert request(server, "POST", f"/v2/repository/models/nudenet/{action}") >= 400
-    assert server.is_ready()
+def test_models_cannot_be_changed(either, action):
+    assert request(either, "POST", f"/v2/repository/models/nudenet/{action}") >= 400
+    assert either.is_ready()
 
 
 def test_every_key_is_new():

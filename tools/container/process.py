@@ -63,6 +63,7 @@ class Options:
     config_name: str = "cpu"
     tuning: repository.Tuning = field(default_factory=repository.Tuning)
     model_repository: Path = repository.MODEL_REPOSITORY
+    stand_in: str = ""  # an engine in place of the plan, for a rehearsal of its configuration; "": none
     admin_key: str = field(default_factory=security.new_key, repr=False)  # opens the closed interfaces
     exposure: security.Exposure | None = None  # None: loopback only
     arguments: tuple[str, ...] = ()  # passed to tritonserver as they are
@@ -161,18 +162,22 @@ class Server:
         """Start the server and wait until every model is ready, at most ``options.ready_seconds``."""
         _check_ports(self.ports)
         installation = self.find_installation()
-        begin = time.monotonic()
+        begin, stand_in = time.monotonic(), self.options.stand_in
         shared_memory.remove_leftovers()
         self._scratch = Path(tempfile.mkdtemp(prefix=shared_memory.PREFIX))
         self._region = shared_memory.Region()
         try:
             repository.write_effective(
-                self._scratch / "models", self.options.config_name, self.options.tuning, self.options.model_repository
+                self._scratch / "models",
+                self.options.config_name,
+                self.options.tuning,
+                self.options.model_repository,
+                rehearsal=bool(stand_in),
             )
             self._check_shared_memory()
             self.process = subprocess.Popen(
                 self._command(installation),
-                env=self._environment(installation),
+                env=self._environment(installation) | ({"NUDENET_STAND_IN": stand_in} if stand_in else {}),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -113,13 +113,30 @@ def server_arguments(repository: Path) -> list[str]:
     return found
 
 
-def write_effective(target: Path, config_name: str, tuning: Tuning, repository: Path = MODEL_REPOSITORY) -> None:
+def rehearse(config: ModelConfig) -> None:
+    """Let the Python backend serve a plan's configuration: whatever is not the plan's or the GPU's own stays."""
+    config.platform, config.backend = "", "python"
+    config.ClearField("optimization")
+    for group in config.instance_group:
+        group.kind = group.KIND_CPU
+        del group.gpus[:], group.profile[:]
+
+
+def write_effective(
+    target: Path,
+    config_name: str,
+    tuning: Tuning,
+    repository: Path = MODEL_REPOSITORY,
+    *,
+    rehearsal: bool = False,
+) -> None:
     """Lay out a repository at `target` whose models are links and whose configs are this run's.
 
-    The committed repository stays untouched; Triton needs no ``--model-config-name``.
+    The committed repository stays untouched; Triton needs no ``--model-config-name``. With `rehearsal`, a plan's
+    configuration is served by the Python backend, see `rehearse`.
 
     Raises:
-        ConfigError: `config_name` is in no model's ``configs``, or a model has no such parameter, or see `check_batching`.
+        ConfigError: unknown `config_name`, a parameter that a model does not have, or see `check_batching`.
     """
     if config_name and config_name not in config_names(repository):
         raise ConfigError(f"no configuration {config_name!r}; there are: {', '.join(config_names(repository))}")
@@ -133,6 +150,8 @@ def write_effective(target: Path, config_name: str, tuning: Tuning, repository: 
             if key not in config.parameters:
                 raise ConfigError(f"{model} has no parameter {key!r}; it has: {', '.join(config.parameters)}")
             config.parameters[key].string_value = value
+        if rehearsal and config.platform == "tensorrt_plan":
+            rehearse(config)
         check_batching(config)
         _write(target, repository / model, config)
 

@@ -21,6 +21,10 @@ OUTPUTS = ("detections", "num_detections", "labels", "error")
 POLICY_OUTPUTS = ("verdict", "reasons")
 OnError = Literal["fail", "report"]
 
+# A busy server answers what has waited nearly as long as it may, and the rest of the way takes time, too. So a request
+# asks to be refused from a queue after this share of the time that is left: a late answer only costs others theirs.
+QUEUE_SHARE = 1 / 3
+
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
 
@@ -94,6 +98,11 @@ def detections(result: Any, files: Sequence[bytes], parameters: Parameters) -> l
             answer = replace(answer, verdict=verdicts[i, 0].decode(), reasons=json.loads(reasons[i, 0] or b"{}"))
         answers.append(answer)
     return answers
+
+
+def queue_timeout_us(seconds: float) -> int:
+    """Microseconds that a request with `seconds` to its deadline may wait in one of the server's queues."""
+    return max(1, int(seconds * QUEUE_SHARE * 1e6))  # 0 would mean the server's own limit
 
 
 class Attempts:

@@ -103,8 +103,7 @@ def grpc_call(
         "parameters": parameters.to_triton(),
         "priority": parameters.priority,
         "client_timeout": seconds,
-        # Where the server allows it, a request whose caller has gone leaves the queue unserved.
-        "timeout": int(seconds * 1e6),
+        "timeout": request.queue_timeout_us(seconds),
         "headers": key_headers(api_key),
     }
 
@@ -162,7 +161,7 @@ class HttpTransport:
             inputs,
             outputs,
             priority=parameters.priority,
-            timeout=int(seconds * 1e6),
+            timeout=request.queue_timeout_us(seconds),
             parameters=parameters.to_triton(),
         )
         connection = self._connection(seconds)

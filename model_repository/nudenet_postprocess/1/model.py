@@ -57,10 +57,13 @@ class TritonPythonModel:
 
     def execute(self, requests):
         with self.heartbeat:
-            pictures = sum(pb_utils.get_input_tensor_by_name(one, "geometry").shape()[0] for one in requests)
-            self.backpressure.take(pictures)
             responses = [self._respond(request) for request in requests]
-            self.backpressure.leave(pictures)
+            for request in requests:
+                decoded_at = pb_utils.get_input_tensor_by_name(request, "decoded_at")
+                if decoded_at is not None:  # else a client calls this step itself
+                    times = decoded_at.as_numpy()
+                    self.backpressure.leave(int(times[0, 0]), len(times))
+            self.backpressure.publish()
             self.counters.flush()
         return responses
 

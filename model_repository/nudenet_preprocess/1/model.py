@@ -94,7 +94,7 @@ class TritonPythonModel:
     def execute(self, requests):
         with self.heartbeat:
             responses = self._answer(requests)
-            if not self.backpressure.limit:
+            if not self.backpressure.is_full():
                 return responses
             for request, response in zip(requests, responses, strict=True):
                 request.get_response_sender().send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
@@ -105,20 +105,24 @@ class TritonPythonModel:
         # Headers of all requests first, then one call for all pictures: a GPU decodes a batch as fast as one.
         prepared = [self._guarded(self._prepare, request) for request in requests]
         batches = [batch for batch in prepared if isinstance(batch, Batch)]
-        self.backpressure.enter(sum(len(batch.tensor) for batch in batches))
         self._decode([picture for batch in batches for picture in batch.pictures.values()])
-        responses = [self._guarded(self._respond, batch) if isinstance(batch, Batch) else batch for batch in prepared]
-        for batch, response in zip(prepared, responses, strict=True):
+        decoded_at = self.backpressure.enter(sum(len(batch.tensor) for batch in batches))
+        responses = []
+        for batch in prepared:
             if isinstance(batch, Batch):
-                let_go = self.backpressure.leave if response.has_error() else self.backpressure.hand_over
-                let_go(len(batch.tensor))
+                responses.append(self._guarded(self._respond, batch, decoded_at))
+                if responses[-1].has_error():
+                    self.backpressure.leave(decoded_at, len(batch.tensor))
+            else:
+                responses.append(batch)
+        self.backpressure.publish()
         self.counters.flush()
         return responses
 
-    def _guarded(self, step, argument):
+    def _guarded(self, step, *arguments):
         """What `step` returns, or the response that says why it failed."""
         try:
-            return step(argument)
+            return step(*arguments)
         except Exception as error:
             return self.failures.response(error)
 
@@ -150,7 +154,7 @@ class TritonPythonModel:
         self.counters.add("nudenet_decode_seconds_total", time.perf_counter() - begin)
         self.counters.add("nudenet_megapixels_total", sum(header.width * header.height for header in good) / 1e6)
 
-    def _respond(self, batch):
+    def _respond(self, batch, decoded_at):
         count = len(batch.tensor)
         batch.errors |= {i: picture.error for i, picture in batch.pictures.items() if picture.error is not None}
         for error in batch.errors.values():
@@ -175,7 +179,12 @@ class TritonPythonModel:
         else:
             pixels = pb_utils.Tensor.from_dlpack(self.output, on_gpu)
         return pb_utils.InferenceResponse(
-            [pixels, pb_utils.Tensor("geometry", geometry), pb_utils.Tensor("error", reasons)]
+            [
+                pixels,
+                pb_utils.Tensor("geometry", geometry),
+                pb_utils.Tensor("error", reasons),
+                pb_utils.Tensor("decoded_at", np.full((count, 1), decoded_at, np.int64)),
+            ]
         )
 
 

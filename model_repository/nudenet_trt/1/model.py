@@ -36,7 +36,7 @@ class TritonPythonModel:
         engine = engine_class(value["engine"])  # its libraries are needed only where it runs
         self.engine = engine(folder, config["max_batch_size"], value["precision"], value["threads"], self.canvases)
         pb_utils.Logger.log_info(f"nudenet_trt: {self.engine.name}, {self.engine.precision}")
-        self.pictures = ProcessCounts("detectors")  # in each one's hands; back-pressure looks at them, too
+        self.pictures = ProcessCounts("detectors")  # that all instances are at work on
         self.heartbeat = Heartbeat(args["model_instance_name"])
         self.counters = Counters(pb_utils, failures.METRICS)
         self.failures = failures.Failures(pb_utils, self.counters, "nudenet_trt")

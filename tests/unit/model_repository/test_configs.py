@@ -166,7 +166,6 @@ def test_effective_repository_changes_only_what_is_tuned(tmp_path):
     tuning = Tuning(
         instances={"nudenet_preprocess": 5},
         parameters={"nudenet_trt": {"threads": "3"}},
-        queue_delay_us={"nudenet_postprocess": 7},
     )
     write_effective(tmp_path / "models", "cpu", tuning)
     for model in MODELS:
@@ -175,10 +174,52 @@ def test_effective_repository_changes_only_what_is_tuned(tmp_path):
             committed.instance_group[0].count = 5
         if model == "nudenet_trt":
             committed.parameters["threads"].string_value = "3"
-        if model == "nudenet_postprocess":
-            committed.dynamic_batching.max_queue_delay_microseconds = 7
         assert read_config(tmp_path / "models" / model / "config.pbtxt") == committed
         assert (tmp_path / "models" / model / "1").resolve() == MODEL_REPOSITORY / model / "1"
+
+
+def test_a_queue_delay_can_be_set_where_there_is_no_policy(tmp_path):
+    write_effective(tmp_path / "models", "", Tuning(queue_delay_us={"nudenet_trt": 7}))
+    committed = read_config(config_path("nudenet_trt"))
+    committed.dynamic_batching.max_queue_delay_microseconds = 7
+    assert read_config(tmp_path / "models" / "nudenet_trt" / "config.pbtxt") == committed
+
+
+def test_a_rehearsal_replaces_what_is_the_plans_and_the_gpus_and_nothing_else(tmp_path):
+    write_effective(tmp_path / "models", "", Tuning(), rehearsal=True)
+    for model in MODELS:
+        committed, rehearsed = (
+            read_config(path) for path in (config_path(model), tmp_path / "models" / model / "config.pbtxt")
+        )
+        if model == "nudenet_trt":
+            assert (rehearsed.platform, rehearsed.backend) == ("", "python")
+            assert not rehearsed.HasField("optimization")
+            for config in (committed, rehearsed):
+                config.ClearField("platform")
+                config.ClearField("backend")
+                config.ClearField("optimization")
+                for group in config.instance_group:
+                    for field in ("kind", "gpus", "profile"):
+                        group.ClearField(field)
+        assert rehearsed == committed
+
+
+STEP_CONFIGS = [path for path in CONFIGS if path.relative_to(MODEL_REPOSITORY).parts[0] in repository.STEPS]
+
+
+@pytest.mark.parametrize("path", STEP_CONFIGS, ids=lambda path: str(path.relative_to(MODEL_REPOSITORY)))
+def test_every_queue_without_a_delay_is_bounded_and_live_goes_first(path):
+    batching = read_config(path).dynamic_batching
+    if batching.max_queue_delay_microseconds > 0:  # as specified; the bound on what is under way keeps its queue short
+        assert path == config_path("nudenet_trt")
+        return
+    assert (batching.priority_levels, batching.default_priority_level) == (2, 1)
+    for level in (1, 2):
+        policy = batching.priority_queue_policy[level]
+        assert policy.max_queue_size > 0
+        assert policy.timeout_action == policy.REJECT
+        assert policy.default_timeout_microseconds > 0
+        assert policy.allow_timeout_override
 
 
 @pytest.mark.parametrize(("count", "groups"), [(1, [1]), (2, [1, 1]), (6, [1, 5])])

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from container import process
 from container.process import Installation, Options, Ports, ServerError
@@ -26,6 +27,7 @@ __all__ = [
     "ServerError",
     "find_installation",
     "get_json",
+    "rehearsal",
 ]
 
 
@@ -60,6 +62,16 @@ class Server(process.Server):
     """A running development server; a context manager. See `container.process.Server`."""
 
     find_installation = staticmethod(find_installation)
+
+
+def rehearsal(stand_in: str = "openvino", **options: Any) -> Options:
+    """Options of a server with the production configuration as it is, but `stand_in` in place of the plan.
+
+    Args:
+        stand_in: an engine: openvino, stand_in_slow, stand_in_fast.
+        options: further fields of `Options`.
+    """
+    return Options(config_name="", stand_in=stand_in, **options)
 
 
 def get_json(server: Server, path: str) -> dict:

@@ -1,4 +1,4 @@
-"""`backpressure.py`: decoding waits for the detector, but never for requests that got lost."""
+"""`backpressure.py`: decoding waits for what is under way, but never for pictures that got lost."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -15,11 +14,26 @@ from nudenet_steps.serving import backpressure, shm_files
 from nudenet_steps.serving.process_counts import ProcessCounts
 from nudenet_tools.server import repository
 
+MS = 10**6
+
+
+class Clock:
+    """Time that tests move on."""
+
+    def __init__(self):
+        self.now = 10**15
+
+    def monotonic_ns(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += int(seconds * 1e9)
+
 
 class Gauge:
     """Triton's gauge."""
 
-    def __init__(self, **_):
+    def __init__(self):
         self.shown = []
 
     def Metric(self, labels):
@@ -27,6 +41,13 @@ class Gauge:
 
     def set(self, value):
         self.shown.append(value)
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(backpressure, "time", clock)
+    return clock
 
 
 @pytest.fixture
@@ -47,199 +68,141 @@ def shared_memory(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_full_gate_opens_when_requests_leave(triton):
-    decoder, end = backpressure.Backpressure(triton, limit=4), backpressure.Backpressure(triton)
-    decoder.enter(4)
-    waiting = threading.Thread(target=decoder.wait)
-    waiting.start()
-    waiting.join(0.1)
-    assert waiting.is_alive()
-    end.leave(1)
-    waiting.join(5)
-    assert not waiting.is_alive()
-    assert decoder.in_flight() == end.in_flight() == 3
+@pytest.fixture
+def decoder(triton):
+    return backpressure.Backpressure(triton, limit=4)
 
 
-def test_lost_requests_are_forgotten_when_nothing_moves(triton, monkeypatch):
-    monkeypatch.setattr(backpressure, "STALE_SECONDS", 0.05)
-    decoder = backpressure.Backpressure(triton, limit=4)
-    decoder.enter(8)
-    decoder.wait()  # would be for ever
-    assert decoder.in_flight() == 0
-    decoder.leave(8)  # they were only slow
+@pytest.fixture
+def end(triton):
+    """Postprocessing, another process."""
+    return backpressure.Backpressure(triton)
+
+
+def steady(decoder, end, clock, way_ms=20, pictures=50):
+    """Pictures that come out after `way_ms`, one at a time."""
+    for _ in range(pictures):
+        decoded_at = decoder.enter(1)
+        clock.now += way_ms * MS
+        end.leave(decoded_at, 1)
+
+
+def test_decoding_waits_until_pictures_have_left(decoder, end, clock, monkeypatch):
+    first, second = decoder.enter(3), decoder.enter(1)
+    naps = []
+
+    def sleep(seconds):
+        naps.append(seconds)
+        clock.now += 5 * MS
+        if len(naps) == 3:
+            end.leave(second, 1)
+
+    monkeypatch.setattr(clock, "sleep", sleep)
     decoder.wait()
+    assert len(naps) == 3
+    assert decoder.in_flight() == end.in_flight() == 3
+    end.leave(first, 3)
+    assert decoder.in_flight() == 0
+
+
+def test_what_others_have_overtaken_by_far_is_lost(decoder, end, clock):
+    steady(decoder, end, clock)
+    decoder.enter(3)  # their client has gone
+    steady(decoder, end, clock, pictures=1)
+    assert decoder.in_flight() == 3  # still on its way, as far as anybody knows
+    steady(decoder, end, clock, pictures=6)
+    assert decoder.in_flight() == 0
+
+
+def test_what_is_slow_is_not_lost_while_nothing_overtakes_it(decoder, end, clock):
+    steady(decoder, end, clock, way_ms=50)
+    decoded_at = decoder.enter(4)
+    clock.now += 150 * MS
+    assert decoder.in_flight() == 4
+    end.leave(decoded_at, 4)
+    assert decoder.in_flight() == 0
+
+
+def test_decoding_goes_on_where_nothing_comes_out(decoder, end, clock):
+    steady(decoder, end, clock)
+    for _ in range(8):
+        begin = clock.now
+        decoder.enter(8)
+        decoder.wait()  # all clients have gone
+        assert 0.1 < (clock.now - begin) / 1e9 < 0.3
+
+
+def test_what_was_taken_for_lost_does_no_harm_when_it_comes(decoder, end, clock):
+    decoded_at = decoder.enter(8)
+    decoder.wait()
+    assert decoder.in_flight() == 0
+    end.leave(decoded_at, 8)
+    assert decoder.in_flight() == 0
     decoder.enter(2)
     assert decoder.in_flight() == 2
 
 
-@pytest.fixture
-def detectors(triton):
-    """Two, which count what they have in hand."""
-    return [ProcessCounts("detectors") for _ in range(2)]
-
-
-def decode(decoder, pictures):
-    decoder.enter(pictures)
-    decoder.hand_over(pictures)
-
-
-def one_picture(decoder, detector, meanwhile=lambda: None):
-    """One picture's way from beginning to end; `meanwhile` is called before it is at the detector and while it is."""
-    decode(decoder, 1)
-    meanwhile()
-    detector.add(1)
-    meanwhile()
-    time.sleep(0.005)
-    detector.add(-1)
-    decoder.take(1)
-    decoder.leave(1)
-
-
-def wait_in_vain(decoder, seconds):
-    """Whether `decoder` still waits after `seconds`; then it is let through."""
-    waiting = threading.Thread(target=decoder.wait)
-    waiting.start()
-    waiting.join(seconds)
-    still = waiting.is_alive()
-    decoder.limit = decoder.in_flight() + 1
-    waiting.join(5)
-    return still
-
-
-def test_what_nobody_has_while_a_detector_is_idle_is_lost(triton, detectors):
-    decoder = backpressure.Backpressure(triton, limit=24)
-    decode(decoder, 24)
-    detectors[0].add(4)
-    decoder.wait()  # much less than STALE_SECONDS, which is for what nobody can tell
-    assert decoder.in_flight() == 4
-
-
-@pytest.mark.parametrize("at_work", [(8, 8), (24, 0)])
-def test_what_waits_for_busy_detectors_or_is_in_hand_is_not_lost(triton, detectors, at_work):
-    decoder = backpressure.Backpressure(triton, limit=24)
-    decode(decoder, 24)
-    for detector, pictures in zip(detectors, at_work, strict=True):
-        detector.add(pictures)
-    assert wait_in_vain(decoder, 0.3)
-
-
-def test_what_is_being_decoded_or_answered_is_not_lost(triton, detectors):
-    decoder, other, end = (backpressure.Backpressure(triton, limit=4) for _ in range(3))
-    other.enter(3)
-    decode(decoder, 1)
-    end.take(1)
-    assert wait_in_vain(decoder, 0.3)
-
-
-def test_what_is_on_its_way_at_one_look_and_arrived_at_the_next_is_not_lost(triton, detectors):
-    decoder = backpressure.Backpressure(triton, limit=24)
-    for _ in range(20):
-        one_picture(decoder, detectors[1], meanwhile=lambda: decoder.enter(0))  # looks
-        assert decoder.in_flight() == 0
-
-
-def test_two_decoders_forget_what_is_lost_only_once(triton, detectors):
-    decoders = [backpressure.Backpressure(triton, limit=24) for _ in range(2)]
-    decoders[0].enter(30)
-    decoders[0].hand_over(24)  # six stay in hand
-    waiting = [threading.Thread(target=decoder.wait) for decoder in decoders]
-    for thread in waiting:
-        thread.start()
-    for thread in waiting:
-        thread.join(5)
-    assert decoders[0].in_flight() == 6
-
-
-def test_lost_pictures_are_found_at_low_load_too(triton, detectors):
-    decoder = backpressure.Backpressure(triton, limit=24)
-    decode(decoder, 10)
-    for _ in range(20):
-        one_picture(decoder, detectors[1])
-    assert decoder.in_flight() == 0
-
-
-def test_a_detector_that_was_unloaded_is_not_taken_for_an_idle_one(triton, detectors):
-    decoder = backpressure.Backpressure(triton, limit=8)
-    decode(decoder, 8)
-    detectors[0].add(4)
-    detectors[1].close()
-    assert wait_in_vain(decoder, 0.3)
-
-
-def test_without_a_limit_nothing_waits_but_is_counted(triton):
-    decoder = backpressure.Backpressure(triton)
-    for _ in range(100):
-        decoder.enter(8)
-        decoder.wait()
-    assert decoder.in_flight() == 800
-
-
-def test_a_server_without_metrics_has_the_gate_too():
-    decoder = backpressure.Backpressure(SimpleNamespace(), limit=1)
-    decoder.enter(5)
-    decoder.leave(3)
+def test_a_slow_machine_has_more_patience(decoder, end, clock):
+    steady(decoder, end, clock, way_ms=800)
+    decoder.enter(2)
+    clock.now += 2000 * MS
     assert decoder.in_flight() == 2
 
 
-def test_the_gauge_follows_and_ends_at_zero(triton, gauge, monkeypatch):
-    decoder, end = backpressure.Backpressure(triton), backpressure.Backpressure(triton)
+def test_cells_are_used_again_and_again(decoder, end, clock):
+    for _ in range(40):
+        decoded_at = decoder.enter(2)
+        assert decoder.in_flight() == 2
+        clock.now += 150 * MS
+        end.leave(decoded_at, 2)
+        assert decoder.in_flight() == 0
+
+
+@pytest.mark.parametrize("shift_ms", [-10_000, 10_000])
+def test_times_that_cannot_be_are_ignored(decoder, end, clock, shift_ms):
     decoder.enter(3)
-    end.leave(1)
-    end.leave(2)
-    assert gauge.shown[-1] == 0
-    shown = len(gauge.shown)
-    for _ in range(50):  # within a second: asking the server each time would cost more than the step
-        decoder.enter(2)
-        end.leave(1)
-    assert len(gauge.shown) <= shown + 2
-    monkeypatch.setattr(backpressure, "PUBLISH_SECONDS", 0)
-    decoder = backpressure.Backpressure(triton)
-    decoder.enter(1)
-    assert gauge.shown[-1] == 51
+    end.leave(clock.now + shift_ms * MS, 3)
+    assert decoder.in_flight() == 3
 
 
-COUNT = """
-import sys, types
-from pathlib import Path
-from nudenet_steps.serving import backpressure, shm_files
-shm_files.SHARED_MEMORY = Path(sys.argv[1])
-own = backpressure.Backpressure(types.SimpleNamespace(), server=int(sys.argv[2]))
-for _ in range(2000):
-    own.enter(3)
-    own.leave(2)
-"""
+def test_the_gauge_follows_once_a_second_and_when_nothing_is_left(decoder, end, gauge, clock):
+    first, second = decoder.enter(3), decoder.enter(2)
+    decoder.publish()
+    end.leave(first, 3)
+    decoder.publish()  # not yet due
+    assert gauge.shown == [5]
+    end.leave(second, 2)
+    decoder.publish()
+    assert gauge.shown == [5, 0]
+    clock.now += 1100 * MS
+    decoder.enter(4)
+    decoder.publish()
+    assert gauge.shown == [5, 0, 4]
 
 
-def test_processes_of_one_server_count_together_and_lose_nothing(shared_memory):
-    step = repository.MODEL_REPOSITORY / "nudenet" / "1"
-    arguments = [sys.executable, "-c", COUNT, str(shared_memory), str(os.getpid())]
-    processes = [subprocess.Popen(arguments, env={"PYTHONPATH": str(step)}) for _ in range(3)]
-    here = backpressure.Backpressure(SimpleNamespace(), server=os.getpid())
-    assert [process.wait(30) for process in processes] == [0, 0, 0]
-    assert here.in_flight() == 3 * 2000
+def test_processes_count_together(shared_memory, decoder, clock):
+    code = (
+        "import sys, time; from pathlib import Path; from nudenet_steps.serving import backpressure, shm_files;"
+        "shm_files.SHARED_MEMORY = Path(sys.argv[1]);"
+        "backpressure.time.monotonic_ns = lambda: int(sys.argv[2]);"
+        "backpressure.Backpressure(None).enter(1)"
+    )
+    steps = str(repository.MODEL_REPOSITORY / "nudenet" / "1")
+    server = os.getppid()
+    command = f"import os; os.getppid = lambda: {server}; {code}"
+    for _ in range(3):
+        arguments = [sys.executable, "-c", command, str(shared_memory), str(clock.now)]
+        subprocess.run(arguments, env={"PYTHONPATH": steps}, check=True)
+    assert decoder.in_flight() == 3
 
 
-def test_servers_do_not_see_each_other_and_dead_ones_leave_nothing(shared_memory):
-    other = subprocess.Popen(["sleep", "60"])
-    try:
-        backpressure.Backpressure(SimpleNamespace(), server=other.pid).enter(7)
-        assert backpressure.Backpressure(SimpleNamespace()).in_flight() == 0
-        both = len(list(shared_memory.iterdir()))
-    finally:
-        other.kill()
-        other.wait()
-    backpressure.Backpressure(SimpleNamespace())
-    assert len(list(shared_memory.iterdir())) == both / 2
-
-
-def test_waiting_does_not_keep_a_core_busy(triton):
-    decoder = backpressure.Backpressure(triton, limit=1)
-    decoder.enter(1)
-    waiting = threading.Thread(target=decoder.wait)
-    begin = time.process_time()
-    waiting.start()
-    waiting.join(0.5)
-    assert waiting.is_alive()
-    assert time.process_time() - begin < 0.2
-    decoder.leave(1)
-    waiting.join(5)
+def test_counts_of_processes_are_added_up_and_end_with_them():
+    one, other = ProcessCounts("detectors"), ProcessCounts("detectors")
+    threads = [threading.Thread(target=count.add, args=(5,)) for count in (one, other)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert one.total() == 10
+    other.close()
+    assert one.total() == 5

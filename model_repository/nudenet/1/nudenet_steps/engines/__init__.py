@@ -19,6 +19,8 @@ from nudenet_steps.preprocess.canvas import CANVASES, Canvas
 ENGINES = {
     "openvino": ("openvino", "OpenVinoEngine"),
     "onnxruntime": ("onnxruntime_cpu", "OnnxRuntimeEngine"),
+    "stand_in_fast": ("stand_in", "FastStandIn"),
+    "stand_in_slow": ("stand_in", "SlowStandIn"),
     "cuda": ("onnxruntime_cuda", "CudaEngine"),
     "rtx": ("tensorrt_rtx", "TensorRtRtxEngine"),
 }

@@ -1,12 +1,13 @@
-"""Back-pressure from the detector to the decoder.
+"""Back-pressure from the end of the pipeline to the decoder.
 
-Triton's ensembles have none: a decoder that is faster than its detector decodes frames that the detector's queue will
-drop. So a decoder takes no new requests while enough are under way behind it, and what cannot be served waits, or is
-refused, in nudenet_preprocess's own bounded queue, undecoded and by priority.
+Triton's ensembles have none: a decoder that is faster than the detector fills the detector's queue with decoded
+pictures, without bound. So a decoder takes no new requests while enough pictures are under way behind it. What cannot
+be served waits, or is refused, in the queue of nudenet_preprocess, undecoded and by priority.
 
-Not all that is decoded arrives at the end. A request whose client has gone away while it waited is decoded all the
-same, since Triton does not tell; it ends in the detector's queue, and nobody tells either. So what is lost is
-looked for here.
+Not every picture that is decoded comes out: its client gives up, a step fails, a process dies, and nobody tells.
+So each picture carries the time when it was decoded (tensor `decoded_at`) to the end, and is counted under that time.
+One that later pictures have overtaken by far, or that is long overdue, is lost and counts no more. That needs nothing
+from the step in between, which may be a plan.
 """
 
 from __future__ import annotations
@@ -15,38 +16,39 @@ import random
 import time
 from typing import Any
 
-from nudenet_steps.serving.process_counts import ProcessCounts
+import numpy as np
 
-# Somewhere in between: Triton overlooks a decoder that becomes free, for half a second, when all become free at once.
+from nudenet_steps.serving.process_counts import SharedTable
+
+# Random, for Triton overlooks a decoder that becomes free, for half a second, when all become free at once.
 POLL_SECONDS = (0.0002, 0.003)
-# A detector with nothing to do takes what waits for it within a few milliseconds; longer if the cores are busy.
-LOST_SECONDS = 0.03
-LOST_LOOKS = 8
-# For what the detectors cannot tell, because they hang or are no Python models.
-STALE_SECONDS = 1.0
-PUBLISH_SECONDS = 1.0
+PUBLISH_NS = 10**9
+
+# Time is cut into slots. A cell holds the slot's number and, above _ZERO, this process's count of it.
+_SLOT_BITS = 25  # 34 ms
+_SLOTS = 128  # 4.3 s
+_COUNT_BITS = 16
+_ZERO = 1 << (_COUNT_BITS - 1)
+# Pictures come out nearly in the order in which they are decoded. One is lost when others that were decoded later by
+# a mean way through the pipeline are out, or after a few such ways.
+_OVERTAKEN_NS = 50_000_000  # at least
+_OVERDUE_NS, _OVERDUE_WAYS = 200_000_000, 3
+_NEWEST, _WAY, _SHOWN = range(3)  # common numbers: newest decoded_at that came out, mean way in ns, the gauge
 
 
 class Backpressure:
     """How many pictures are between decoding and the end of postprocessing, over all processes of a server.
 
-    Counted in shared memory, since asking the server for a metric takes 60 us. The gauge ``nudenet_in_flight``
-    follows once a second, and when nothing is left.
-
     Args:
-        pb_utils: Triton's module; where it has no metrics, there is no gauge.
-        limit: `wait` waits while so many are under way; 0 never waits.
+        pb_utils: Triton's module; where it has metrics, the gauge ``nudenet_in_flight`` follows once a second.
+        limit: `wait` waits while so many are under way.
         server: process id of the server; the parent of a Python model.
     """
 
     def __init__(self, pb_utils: Any, limit: int = 0, server: int | None = None) -> None:
         self.limit = limit
-        self._counts = ProcessCounts("inflight", server)
-        self._hands = ProcessCounts("hands", server)  # which of them decoders and postprocessors are working on
-        self._detectors = ProcessCounts("detectors", server, counts=False)  # and which ones each detector has
-        self._least, self._looks, self._since = 0, 0, 0.0
-        self._gauge = None
-        self._next = 0.0
+        self._table = SharedTable("inflight", _SLOTS, server)
+        self._gauge, self._next = None, 0
         kind = getattr(pb_utils, "MetricFamily", None)
         if kind:
             description = "Pictures between decoding and the end of postprocessing"
@@ -54,67 +56,62 @@ class Backpressure:
             self._gauge = self._family.Metric(labels={})
 
     def in_flight(self) -> int:
-        """Pictures under way."""
-        return self._counts.total()
+        """Pictures under way, without those that are lost."""
+        common = self._table.common
+        way = int(common[_WAY])
+        oldest = max(
+            int(common[_NEWEST]) - max(_OVERTAKEN_NS, way),
+            time.monotonic_ns() - max(_OVERDUE_NS, _OVERDUE_WAYS * way),
+        )
+        cells = self._table.rows.copy()
+        counts = np.where(cells >> _COUNT_BITS >= oldest >> _SLOT_BITS, (cells & (2 * _ZERO - 1)) - _ZERO, 0)
+        return int(np.maximum(counts.sum(axis=0), 0).sum())
 
-    def enter(self, pictures: int) -> None:
-        """Count in `pictures` that are about to be decoded."""
-        self._look_for_lost()
-        self._counts.add(pictures)
-        self._hands.add(pictures)
-        self._publish()
+    def enter(self, pictures: int) -> int:
+        """Count in `pictures` that are decoded.
 
-    def hand_over(self, pictures: int) -> None:
-        """They are decoded, and go to the detector."""
-        self._hands.add(-pictures)
+        Returns:
+            their `decoded_at`: ns of the monotonic clock, which all processes share.
+        """
+        now = time.monotonic_ns()
+        self._add(now, pictures)
+        return now
 
-    def take(self, pictures: int) -> None:
-        """They come from the detector."""
-        self._hands.add(pictures)
+    def leave(self, decoded_at: int, pictures: int) -> None:
+        """Count out `pictures`: answered, or failed before the detector."""
+        common, way = self._table.common, time.monotonic_ns() - decoded_at
+        if not 0 <= way < (_SLOTS - 1) << _SLOT_BITS:  # of a client that calls postprocessing itself, or very late
+            return
+        self._add(decoded_at, -pictures)
+        # Several processes may write these at once and lose an update: no matter.
+        common[_NEWEST] = max(int(common[_NEWEST]), decoded_at)
+        common[_WAY] += (way - int(common[_WAY])) >> 3
 
-    def leave(self, pictures: int) -> None:
-        """Count `pictures` in hand out: answered, or failed before the detector."""
-        self._hands.add(-pictures)
-        self._counts.add(-pictures)
-        self._publish()
+    def is_full(self) -> bool:
+        """Whether there is no room for more pictures."""
+        return self.in_flight() >= self.limit
 
     def wait(self) -> None:
         """Wait for room."""
-        if not self.limit:
-            return
-        seen, since = self.in_flight(), time.monotonic()
-        while seen >= self.limit:
+        while self.is_full():
             time.sleep(random.uniform(*POLL_SECONDS))
-            self._look_for_lost()
-            now = self.in_flight()
-            if now != seen:
-                seen, since = now, time.monotonic()
-            elif time.monotonic() - since > STALE_SECONDS:
-                self._counts.add(-seen)
-                return
 
-    def _look_for_lost(self) -> None:
-        """Forget what has been in nobody's hands all the time that some detector had nothing to do."""
-        under_way = self.in_flight()
-        if under_way < 0:  # some that were forgotten did come back
-            self._counts.add(-under_way)
-        if under_way <= 0 or all(at_work := self._detectors.counts()):
-            self._looks = 0
-            return
-        unseen, now = under_way - sum(at_work) - self._hands.total(), time.monotonic()
-        if self._looks == 0:
-            self._least, self._since = unseen, now
-        self._least = min(self._least, unseen)
-        self._looks += 1
-        if self._looks >= LOST_LOOKS and now - self._since >= LOST_SECONDS:
-            self._counts.add(-max(0, self._least))
-            self._looks = 0
-
-    def _publish(self) -> None:
+    def publish(self) -> None:
+        """Let the gauge follow, at the end of an execution."""
         if self._gauge is None:
             return
-        now, value = time.monotonic(), max(0, self.in_flight())
-        if now >= self._next or (value == 0 and self._counts.note != 0):
-            self._next = now + PUBLISH_SECONDS
-            self._counts.note = value  # what the gauge shows
+        now = time.monotonic_ns()
+        if now < self._next and self._table.common[_SHOWN] == 0:
+            return
+        value = self.in_flight()
+        if now >= self._next or value == 0:
+            self._next = now + PUBLISH_NS
+            self._table.common[_SHOWN] = value
             self._gauge.set(value)
+
+    def _add(self, decoded_at: int, count: int) -> None:
+        own, slot = self._table.own, decoded_at >> _SLOT_BITS
+        cell = int(own[slot % _SLOTS])
+        if cell >> _COUNT_BITS != slot:  # of a turn before
+            cell = (slot << _COUNT_BITS) + _ZERO
+        own[slot % _SLOTS] = cell + count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -70,13 +71,14 @@ PREPROCESS = {
     "max_scan_work": whole(1, 2**40),
     "strict": choice({"true": True, "false": False}),
     "decoder": _words("cpu", "nvjpeg", default="cpu"),
-    "max_in_flight": whole(0, 100_000, default="0"),
+    "max_in_flight": whole(1, 10_000),
 }
 POSTPROCESS = {
     "max_candidates": whole(1, 1_000_000),
 }
 TRT = {
-    "engine": word(),  # the registry of engines knows them
+    # The registry of engines knows them. A rehearsal serves the plan's configuration as it is, which names none.
+    "engine": word(os.environ.get("NUDENET_STAND_IN")),
     "precision": word("auto"),  # each engine knows its own
     "threads": whole(0, 4096, default="0"),
 }

@@ -1,4 +1,4 @@
-"""A count over several processes of one server."""
+"""Numbers that the processes of one server share without locks: each writes its own row, all read."""
 
 from __future__ import annotations
 
@@ -6,60 +6,60 @@ import fcntl
 import mmap
 import os
 
+import numpy as np
+
 from nudenet_steps.serving import shm_files
 
-_CELLS = 8192  # of 8 bytes: 0: cells given out, 1: the note, then one for each process
-_FIRST = 2
-_CLOSED = -(2**63)  # the content of a cell whose process has ended in order
+_ROWS = 1024
+
+
+class SharedTable:
+    """INT64 in shared memory: a row for each process, and `common`, which all write.
+
+    Args:
+        kind: what it holds, without underscores.
+        columns: numbers in a row.
+        server: process id of the server; the parent of a Python model by default.
+    """
+
+    def __init__(self, kind: str, columns: int, server: int | None = None) -> None:
+        path = shm_files.path(kind, "all", server)
+        size = (2 + _ROWS) * columns * 8
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.truncate(size)  # unused rows take no memory
+            cells = np.frombuffer(mmap.mmap(file.fileno(), size), np.int64).reshape(-1, columns)
+            self._given, self.common, self._rows = cells[0, :1], cells[1], cells[2:]
+            self.own = self._rows[self._given[0] % _ROWS]  # after as many loads, the first have long ended
+            self.own[:] = 0
+            self._given += 1
+            fcntl.flock(file, fcntl.LOCK_UN)  # the mapping keeps a copy of the descriptor, and with it the lock
+
+    @property
+    def rows(self) -> np.ndarray:
+        """INT64 [processes,columns] of all processes so far, those that have ended included."""
+        return self._rows[: self._given[0]]
 
 
 class ProcessCounts:
-    """Each process counts in a cell of its own in shared memory, so that nobody locks or asks anybody.
+    """A count over several processes of one server.
 
     Args:
         kind: what is counted, without underscores.
         server: process id of the server; the parent of a Python model by default.
-        counts: False for one that only looks on, and has no cell.
     """
 
-    def __init__(self, kind: str, server: int | None = None, counts: bool = True) -> None:
-        path = shm_files.path(kind, "all", server)
-        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.truncate(_CELLS * 8)
-            self._cells = memoryview(mmap.mmap(file.fileno(), _CELLS * 8)).cast("q")
-            self._own = max(_FIRST, self._cells[0])
-            if counts and self._own < _CELLS:
-                self._cells[0] = self._own + 1
-            fcntl.flock(file, fcntl.LOCK_UN)  # the mapping keeps a copy of the descriptor, and with it the lock
-        if counts and self._own == _CELLS:
-            raise RuntimeError(f"{path}: {_CELLS} instances have been loaded since the server started; restart it")
-
-    def counts(self) -> list[int]:
-        """The count of each process."""
-        seen = None
-        while True:  # a reader that is interrupted between two cells would count what never was
-            before, seen = seen, self._cells[_FIRST : self._cells[0]].tolist()
-            if seen == before:
-                return [count for count in seen if count != _CLOSED]
+    def __init__(self, kind: str, server: int | None = None) -> None:
+        self._table = SharedTable(kind, 1, server)
 
     def total(self) -> int:
         """The count of all processes together."""
-        return sum(self.counts())
+        return int(self._table.rows.sum())
 
     def add(self, count: int) -> None:
         """Count on, or down."""
-        self._cells[self._own] += count
+        self._table.own[0] += count
 
     def close(self) -> None:
-        """This process counts no more, and is none of those that do."""
-        self._cells[self._own] = _CLOSED
-
-    @property
-    def note(self) -> int:
-        """One more number, which all processes share."""
-        return self._cells[1]
-
-    @note.setter
-    def note(self, value: int) -> None:
-        self._cells[1] = value
+        """This process ends and has nothing in hand."""
+        self._table.own[0] = 0
