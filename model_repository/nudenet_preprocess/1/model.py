@@ -112,7 +112,7 @@ class TritonPythonModel:
             if isinstance(batch, Batch):
                 responses.append(self._guarded(self._respond, batch, decoded_at))
                 if responses[-1].has_error():
-                    self.backpressure.leave(decoded_at, len(batch.tensor))
+                    self.backpressure.withdraw(decoded_at, len(batch.tensor))
             else:
                 responses.append(batch)
         self.backpressure.publish()

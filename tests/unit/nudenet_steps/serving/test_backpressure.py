@@ -114,6 +114,14 @@ def test_what_others_have_overtaken_by_far_is_lost(decoder, end, clock):
     assert decoder.in_flight() == 0
 
 
+def test_pictures_that_fail_at_once_overtake_nobody(decoder, end, clock):
+    steady(decoder, end, clock, way_ms=60)
+    decoder.enter(3)
+    clock.now += 150 * MS
+    decoder.withdraw(decoder.enter(2), 2)
+    assert decoder.in_flight() == 3
+
+
 def test_what_is_slow_is_not_lost_while_nothing_overtakes_it(decoder, end, clock):
     steady(decoder, end, clock, way_ms=50)
     decoded_at = decoder.enter(4)

@@ -78,7 +78,7 @@ class Backpressure:
         return now
 
     def leave(self, decoded_at: int, pictures: int) -> None:
-        """Count out `pictures`: answered, or failed before the detector."""
+        """Count out `pictures` that have come to the end."""
         common, way = self._table.common, time.monotonic_ns() - decoded_at
         if not 0 <= way < (_SLOTS - 1) << _SLOT_BITS:  # of a client that calls postprocessing itself, or very late
             return
@@ -86,6 +86,10 @@ class Backpressure:
         # Several processes may write these at once and lose an update: no matter.
         common[_NEWEST] = max(int(common[_NEWEST]), decoded_at)
         common[_WAY] += (way - int(common[_WAY])) >> 3
+
+    def withdraw(self, decoded_at: int, pictures: int) -> None:
+        """Count out `pictures` that do not go on to the detector; they have overtaken nobody."""
+        self._add(decoded_at, -pictures)
 
     def is_full(self) -> bool:
         """Whether there is no room for more pictures."""
