@@ -1,0 +1,1 @@
+"""Deliver messages at least once: an outbox on disk, signed webhooks, JSON lines. See docs/rules.md."""
