@@ -19,6 +19,7 @@ from nudenet_client import (
     RequestRefused,
     ServerUnavailable,
 )
+from nudenet_client.canvas import groups
 from nudenet_client.transport import grpc_options
 from nudenet_tools.gateway.errors import Refused
 
@@ -60,10 +61,15 @@ class Servers:
             Refused: a parameter is wrong (400), all servers are unavailable (503), no time is left (504), or a server
                 failed inside (502).
         """
-        found: list[Detections] = []
-        for start in range(0, len(files), MAX_BATCH):
-            found += await self._batch(files[start : start + MAX_BATCH], parameters, deadline)
-        return found
+        found: dict[int, Detections] = {}
+        for group in groups(
+            dict(enumerate(files))
+        ):  # one shape a request: a picture's answer does not depend on its neighbours
+            for start in range(0, len(group), MAX_BATCH):
+                places = group[start : start + MAX_BATCH]
+                answers = await self._batch([files[i] for i in places], parameters, deadline)
+                found |= dict(zip(places, answers, strict=True))
+        return [found[i] for i in range(len(files))]
 
     async def _batch(self, files: Sequence[bytes], parameters: Parameters, deadline: Deadline) -> list[Detections]:
         first = next(self._turns)
