@@ -5,6 +5,7 @@ import io
 import json
 import random
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -144,7 +145,7 @@ def test_nobody_listens():
     assert caught.value.all_wait
 
 
-def test_tls_is_checked_against_the_name(tmp_path):
+def test_tls_is_checked_against_the_name(tmp_path, monkeypatch):
     """localhost is looked up and connected to as an address; the certificate must still be that of the name."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority = Authority(tmp_path, "ours")
@@ -154,8 +155,11 @@ def test_tls_is_checked_against_the_name(tmp_path):
         assert hook.received == {"event.1": {message(1).body}}
         with pytest.raises(NotDelivered, match="CERTIFICATE_VERIFY_FAILED"):
             local(hook.url)(message(2))
+        lookup = socket.getaddrinfo
+        monkeypatch.setattr(socket, "getaddrinfo", lambda host, *args, **kw: lookup("127.0.0.1", *args, **kw))
         with pytest.raises(NotDelivered, match="CERTIFICATE_VERIFY_FAILED"):
-            local(hook.url.replace("localhost", "127.0.0.2"), ca=authority.certificate)(message(3))
+            local(hook.url.replace("localhost", "other.example"), ca=authority.certificate)(message(3))
+        assert len(hook.attempts) == 1
 
 
 # --- retries ---
