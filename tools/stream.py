@@ -7,6 +7,7 @@ import io
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, TextIO
@@ -18,8 +19,15 @@ from rich.live import Live
 import nudenet_client
 from nudenet_tools import options
 from nudenet_tools.pictures import drawing
+from nudenet_tools.rules import options as rule_options
+from nudenet_tools.rules.rule_file import RuleFileError
+from nudenet_tools.rules.rule_file import read as read_rules
+from nudenet_tools.rules.session import request
+from nudenet_tools.server import repository
 from nudenet_tools.streams import outputs, source, table
 from nudenet_tools.streams.runner import Consumer, Stream
+from nudenet_tools.webhooks.http import TargetError
+from nudenet_tools.webhooks.secrets import SecretError
 
 REFRESHES = 4  # a second
 
@@ -39,8 +47,14 @@ def input_options(pairs: list[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
-def watch(streams: list[Stream], stop: threading.Event, seconds: float | None) -> None:
-    """Run the streams to their end, to `stop`, or for `seconds`; show the live table where there is a terminal."""
+def watch(
+    streams: list[Stream], stop: threading.Event, seconds: float | None, look: Callable[[], None] = lambda: None
+) -> None:
+    """Run the streams to their end, to `stop`, or for `seconds`; show the live table where there is a terminal.
+
+    Args:
+        look: called while they run and once they have ended.
+    """
     for stream in streams:
         stream.start()
     timer = threading.Timer(seconds, stop.set) if seconds else None
@@ -49,11 +63,13 @@ def watch(streams: list[Stream], stop: threading.Event, seconds: float | None) -
         timer.start()
     with Live(console=errors, auto_refresh=False, transient=True) if errors.is_terminal else ExitStack() as live:
         while any(stream.running for stream in streams) and not stop.wait(1 / REFRESHES):
+            look()
             if isinstance(live, Live):
                 live.update(table.live(streams), refresh=True)
     for stream in streams:
         # A reader may wait for the network, a sender for its answer: both have time limits of their own.
         stream.join(None if not stop.is_set() else 2 * source.TIMEOUT)
+    look()
 
 
 @app.command()
@@ -89,6 +105,17 @@ def main(
     style: options.CensorStyle = drawing.Style.blur,
     hold: Annotated[float, typer.Option(min=0, help="Seconds that a censored area outlasts its detection.")] = 0.5,
     events: Annotated[Path | None, typer.Option(help="Subtitles (.srt) of what appears into this folder.")] = None,
+    rules: rule_options.Rules = None,
+    rule_events: rule_options.RuleEvents = None,
+    webhook: rule_options.WebhookUrl = "",
+    webhook_secret_file: rule_options.SecretFile = None,
+    webhook_ca: rule_options.WebhookCa = None,
+    webhook_allow_http: rule_options.AllowHttp = False,
+    webhook_allow_private: rule_options.AllowPrivate = False,
+    outbox: rule_options.OutboxFile = rule_options.DEFAULT_OUTBOX,
+    outbox_megabytes: rule_options.OutboxMegabytes = rule_options.DEFAULT_MEGABYTES,
+    outbox_hours: rule_options.OutboxHours = rule_options.DEFAULT_HOURS,
+    evidence: rule_options.WithEvidence = False,
 ) -> None:
     """Detect in streams until they end or Ctrl-C. The newest frame wins: a slow server costs frames, never delay.
 
@@ -102,6 +129,19 @@ def main(
     def note(text: str) -> None:
         errors.print(text, markup=False, soft_wrap=True)
 
+    if rules is None and (rule_events or webhook or evidence):
+        raise typer.BadParameter("--rule-events, --webhook and --evidence need it", param_hint="--rules")
+    to_stdout = str(rule_events) == "-" or not (rule_events or webhook)
+    if rules is not None and to_stdout and str(json_lines) == "-":
+        raise typer.BadParameter("frames and events cannot both go to stdout", param_hint="--rule-events")
+    rule_file = None
+    if rules is not None:
+        try:
+            rule_file = read_rules(rules, repository.labels())
+            parameters = request(rule_file, parameters, hidden if evidence else ())
+        except RuleFileError as error:
+            errors.print(str(error), style="red", markup=False, soft_wrap=True)
+            raise typer.Exit(1) from error
     try:
         found = [
             one
@@ -132,9 +172,32 @@ def main(
             else:
                 file = stack.enter_context(json_lines.open("w", encoding="utf-8"))
         lock = threading.Lock()
-        streams = []
-        for one, stem in zip(found, source.file_stems(found), strict=True):
+        streams: list[Stream] = []
+        stems = source.file_stems(found)
+        session, watchers = None, {}
+        if rule_file is not None:
+            delivering = rule_options.Delivering(
+                rule_events,
+                webhook,
+                webhook_secret_file,
+                webhook_ca,
+                webhook_allow_http,
+                webhook_allow_private,
+                outbox,
+                outbox_megabytes,
+                outbox_hours,
+            )
+            try:
+                session = delivering.open(stack, rule_file, (hidden, style) if evidence else None, note)
+                labels = {stem: one.label for stem, one in zip(stems, found, strict=True)}
+                watchers = dict(zip(stems, session.watch(labels), strict=True))
+            except (OSError, SecretError, TargetError) as error:
+                errors.print(str(error), style="red", markup=False, soft_wrap=True)
+                raise typer.Exit(1) from error
+        for one, stem in zip(found, stems, strict=True):
             consumers: list[Consumer] = []
+            if stem in watchers:
+                consumers.append(watchers[stem])
             if file is not None:
                 consumers.append(outputs.JsonLines(file, one.label, lock, shown))
             closing: list[outputs.Video | outputs.Events] = []
@@ -158,7 +221,7 @@ def main(
                     quality=quality,
                 )
             )
-        watch(streams, stop, duration)
+        watch(streams, stop, duration, lambda: session.look(streams, stop.is_set()) if session else None)
     Console(stderr=True, highlight=False, width=None if errors.is_terminal else 160).print(table.summary(streams))
     if any(stream.error for stream in streams):
         raise typer.Exit(1)

@@ -75,13 +75,12 @@ class Machine:
         self.rule, self._new_id = rule, new_id
         self.open: Open | None = None
         self.last: float | None = None  # time of the latest frame; None: none since the start or the loss
-        self._ready = float("-inf")  # end of the cooldown
+        self._ended: float | None = None  # time of the latest end, where the cooldown begins
         self._quiet: float | None = None  # time of the first quiet frame since the last hit
         self._window: deque[tuple[float, bool]] = deque()
         self._count = 0  # hits in the window
         if saved is not None:
-            self.open, self.last = _load_open(saved["open"]), saved["last"]
-            self._ready = float("-inf") if saved["ready"] is None else saved["ready"]
+            self.open, self.last, self._ended = _load_open(saved["open"]), saved["last"], saved["ended"]
 
     def see(self, time: float, frame: int, match: Match | None) -> list[Event]:
         """Take one served frame; `time` never goes back.
@@ -93,14 +92,15 @@ class Machine:
         self.last = time
         self._push(time, match is not None)
         if self.open is None:
-            if match is not None and self._count >= self.rule.hits and time >= self._ready:
+            cool = self._ended is None or _elapsed(self._ended, time) >= self.rule.cooldown
+            if match is not None and self._count >= self.rule.hits and cool:
                 self._quiet = None
                 self.open = Open(self._new_id(), time, time, time, Best(frame, time, match))
                 events.append(Event("start", time, 0, self.open))
             return events
         if match is None:
             self._quiet = time if self._quiet is None else self._quiet
-            if time - self._quiet >= self.rule.end_after:
+            if _elapsed(self._quiet, time) >= self.rule.end_after:
                 return events + self.end(time, QUIET)
         else:
             self._quiet = None
@@ -112,7 +112,7 @@ class Machine:
 
     def pass_time(self, time: float) -> list[Event]:
         """Say that it is `time` now: without frames for `lost_after` seconds the stream is lost."""
-        if self.last is None or time - self.last < self.rule.lost_after:
+        if self.last is None or _elapsed(self.last, time) < self.rule.lost_after:
             return []
         lost = self.last + self.rule.lost_after
         self.last = None
@@ -125,7 +125,7 @@ class Machine:
         if self.open is None:
             return []
         event = Event("end", time, self.open.sequence, self.open, reason)
-        self.open, self._ready = None, time + self.rule.cooldown
+        self.open, self._ended = None, time
         self._clear()
         return [event]
 
@@ -134,16 +134,16 @@ class Machine:
         return {
             "open": None if self.open is None else dataclasses.asdict(self.open),
             "last": self.last,
-            "ready": None if self._ready == float("-inf") else self._ready,
+            "ended": self._ended,
         }
 
     def _update(self, time: float) -> list[Event]:
         assert self.open is not None
         level = self.open.level
         for step in self.rule.escalation:
-            if time - self.open.started >= step.after:
+            if _elapsed(self.open.started, time) >= step.after:
                 level = step.level
-        due = self.rule.update_every and time - self.open.last_message >= self.rule.update_every
+        due = self.rule.update_every and _elapsed(self.open.last_message, time) >= self.rule.update_every
         if level == self.open.level and not due:
             return []
         sequence = self.open.sequence
@@ -159,11 +159,16 @@ class Machine:
     def _too_old(self, time: float) -> bool:
         if self.rule.frames:
             return len(self._window) > self.rule.frames
-        return time - self._window[0][0] >= self.rule.seconds
+        return _elapsed(self._window[0][0], time) >= self.rule.seconds
 
     def _clear(self) -> None:
         self._window.clear()
         self._count, self._quiet = 0, None
+
+
+def _elapsed(begin: float, end: float) -> float:
+    """In whole milliseconds: seconds since 1970 are not exact, and 0.4 s must be 0.4 s."""
+    return round(end - begin, 3)
 
 
 def _load_open(saved: Mapping[str, Any] | None) -> Open | None:

@@ -6,6 +6,7 @@ from itertools import count
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.brute_force import brute_force
 from nudenet_tools.rules.machine import CHANGED, Machine
 from nudenet_tools.rules.match import Match
 from nudenet_tools.rules.rule_file import Level, Rule
@@ -39,45 +40,6 @@ def timed(frames):
         time += gap / 8
         result.append((time, confidence))
     return result
-
-
-def brute_force(rule, frames):
-    """(kind, time, reason, level, best confidence, hits) of each message, from slices of the list of all frames."""
-    messages, first, opened, ready, level = [], 0, None, float("-inf"), ""
-
-    def say(kind, time, reason, begin, stop):
-        hits = [confidence for _, confidence in frames[begin:stop] if confidence is not None]
-        messages.append((kind, time, reason, level, max(hits), len(hits)))
-
-    for i, (time, confidence) in enumerate(frames):
-        if i and time - frames[i - 1][0] >= rule.lost_after:
-            lost = frames[i - 1][0] + rule.lost_after
-            if opened is not None:
-                say("end", lost, "stream_lost", opened, i)
-                ready = lost + rule.cooldown
-            first, opened = i, None
-        if opened is None:
-            window = frames[first : i + 1]
-            if rule.frames:
-                window = window[-rule.frames :]
-            else:
-                window = [frame for frame in window if time - frame[0] < rule.seconds]
-            enough = sum(frame[1] is not None for frame in window) >= rule.hits
-            if confidence is not None and enough and time >= ready:
-                opened, level, latest = i, "", time
-                say("start", time, "", i, i + 1)
-            continue
-        last_hit = max(j for j in range(i + 1) if frames[j][1] is not None)
-        if last_hit < i and time - frames[last_hit + 1][0] >= rule.end_after:
-            say("end", time, "quiet", opened, i + 1)
-            first, opened, ready = i + 1, None, time + rule.cooldown
-            continue
-        reached = [step.level for step in rule.escalation if time - frames[opened][0] >= step.after]
-        new = reached[-1] if reached else ""
-        if new != level or (rule.update_every and time - latest >= rule.update_every):
-            level, latest = new, time
-            say("update", time, "", opened, i + 1)
-    return messages
 
 
 def hit(confidence):
@@ -168,6 +130,14 @@ def test_a_lost_stream_ends_the_event_without_a_frame():
     (end,) = subject.pass_time(25.0)
     assert (end.reason, end.time) == ("stream_lost", 10.0)
     assert subject.pass_time(60.0) == []
+
+
+def test_tenths_of_a_second_are_exact_on_a_clock_that_began_in_1970():
+    subject = machine(Rule("r", ("FACE_FEMALE",), end_after=0.4, lost_after=10.0))
+    base, ends = 1_700_000_000.0, []
+    for i in range(200):
+        ends += [e.time for e in subject.see(base + i / 10, i, None if i % 10 else hit(0.5)) if e.kind == "end"]
+    assert [round(end - base, 3) for end in ends] == [second + 0.5 for second in range(20)]
 
 
 def test_an_end_from_outside():
