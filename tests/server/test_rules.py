@@ -3,9 +3,11 @@
 import datetime
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -15,6 +17,10 @@ from helpers.receiver import SECRET, receiver
 from nudenet_tools import ROOT
 from nudenet_tools.rules.rule_file import read
 from nudenet_tools.server import repository
+from nudenet_tools.webhooks.delivery import NotDelivered
+from nudenet_tools.webhooks.http import Webhook
+from nudenet_tools.webhooks.outbox import Message
+from nudenet_tools.webhooks.secrets import Signer
 
 RULES = """
 lost_after = 60
@@ -91,8 +97,8 @@ def test_events_equal_a_brute_force_evaluation_of_the_served_frames(server, clip
         for one in told
     ] == [(kind, reason, level, hits) for kind, _, reason, level, _, hits in expected]
     begin = seconds(told[0]["time"]) - expected[0][1]
-    for one, (_, time, _, _, best, _) in zip(told, expected, strict=True):
-        assert seconds(one["time"]) - begin == pytest.approx(time, abs=0.005)
+    for one, (_, at, _, _, best, _) in zip(told, expected, strict=True):
+        assert seconds(one["time"]) - begin == pytest.approx(at, abs=0.005)
         assert one["data"]["best"]["confidence"] == pytest.approx(best)
         assert one["data"]["picture"]["content_type"] == "image/jpeg"
     # The receiver has what it accepted in the time that was left; each with the content that the file has.
@@ -144,3 +150,32 @@ def test_mistakes_are_said_at_once(clip, tmp_path, arguments, status, text):
     )
     assert done.returncode == status
     assert text in done.stderr
+
+
+@pytest.mark.parametrize(("language", "command"), [("py", [sys.executable, "-u"]), ("mjs", ["node"])])
+def test_the_receivers_in_the_documentation(tmp_path, free_tcp_port, language, command):
+    """What is signed with the secret is taken, anything else is answered with 401."""
+    (code,) = re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs" / "rules.md").read_text(), re.DOTALL)
+    (tmp_path / f"receiver.{language}").write_text(code.replace("8090", str(free_tcp_port)))
+    event = {"type": "nudenet.event.start", "data": {"stream": "größer", "event": "e"}}
+    message = Message("e.0", "start", json.dumps(event, ensure_ascii=False).encode())
+
+    def send(secret):
+        Webhook(f"http://127.0.0.1:{free_tcp_port}/", Signer([secret]), allow_http=True, allow_private=True)(message)
+
+    with subprocess.Popen([*command, tmp_path / f"receiver.{language}"], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            end = time.monotonic() + 60
+            while True:
+                try:
+                    send(SECRET)
+                    break
+                except NotDelivered as error:
+                    assert "answered" not in str(error)
+                    assert time.monotonic() < end
+                    time.sleep(0.1)
+            assert process.stdout.readline() == "nudenet.event.start größer e\n"
+            with pytest.raises(NotDelivered, match="answered 401"):
+                send(SECRET.replace("MDEy", "MDEx"))
+        finally:
+            process.kill()
