@@ -11,7 +11,14 @@ from nudenet_tools import ROOT
 
 # Pages that show how to talk to a running server. A block marked `console` starts, builds or installs something: other
 # tests do that.
-PAGES = ("README.md", "docs/clients.md", "docs/streams.md", "docs/status.md", "docs/rules.md")
+PAGES = (
+    "README.md",
+    "docs/clients.md",
+    "docs/streams.md",
+    "docs/status.md",
+    "docs/rules.md",
+    "docs/segments.md",
+)
 
 
 def sections(page):
