@@ -10,25 +10,32 @@ import typer
 from typer.testing import CliRunner
 
 import accuracy
-from nudenet_build.evaluation import report as report
+from nudenet_build.evaluation import report
 from nudenet_build.evaluation.engines import OnnxRuntime
 from nudenet_build.evaluation.matching import Agreement
 from nudenet_build.evaluation.variants import variants
 from nudenet_steps.engines.openvino import has_bf16
-from nudenet_steps.preprocess.canvas import SPECIFIED
+from nudenet_steps.preprocess.canvas import LONGER_SIDE, SPECIFIED
 from nudenet_steps.preprocess.letterbox import TO_UNIT
 
 
 @pytest.fixture(scope="module")
-def figures(onnx_path, data_folder, tmp_path_factory) -> list[report.Figure]:
-    """All comparisons on two portraits and 63 variants of each, INT8 calibrated on the other one."""
+def evaluation(onnx_path, data_folder, tmp_path_factory) -> accuracy.Evaluation:
+    """Two portraits and 63 variants of each, INT8 calibrated on the other one."""
     folder = tmp_path_factory.mktemp("accuracy")
     images = [str(data_folder / name) for name in ("astronaut_720p.jpg", "hopper.jpg")]
     items = list(accuracy.pictures(images, 63, 0, 100))
-    evaluation = accuracy.prepare(items, OnnxRuntime(onnx_path), folder)
-    accuracy.run_precisions(evaluation, onnx_path, folder, None, None)
+    graph = onnx_path.with_name("model.dynamic.onnx")  # all canvases
+    evaluation = accuracy.prepare(items, OnnxRuntime(graph), folder)
+    accuracy.run_precisions(evaluation, graph, folder, None, None)
     assert len(evaluation.sources) == 128
-    return report.compare(evaluation.detections, evaluation.same_scale, accuracy.THRESHOLDS)
+    return evaluation
+
+
+@pytest.fixture(scope="module")
+def figures(evaluation) -> list[report.Figure]:
+    """All comparisons."""
+    return report.compare(evaluation.detections, accuracy.THRESHOLDS)
 
 
 def figure(figures, tested: str, threshold: float, against: str = report.AGAINST_FP32) -> Agreement:
@@ -57,21 +64,33 @@ def test_every_reference_and_row_is_there(figures):
     assert against_package == engines | {report.FP32}
 
 
-def test_agrees_with_the_package_at_the_same_scale(figures):
-    agreement = figure(figures, report.FP32, 0.5, report.AGAINST_NUDENET)
+def test_agrees_with_the_package_on_wide_pictures(evaluation):
+    wide = [i for i, aspect in enumerate(evaluation.aspects) if aspect in ("2.4:1", "16:9")]
+    package, ours = ([evaluation.detections[name][i] for i in wide] for name in (report.NUDENET, report.FP32))
+    agreement = report.agree(package, ours, 0.5)
     assert agreement.reference >= 15
     assert agreement.f1 > 0.85
     assert agreement.mean_iou > 0.9
 
 
+def test_finds_what_the_package_is_sure_of_in_every_aspect(evaluation):
+    sure = [rows[rows[:, 5] >= 0.5] for rows in evaluation.detections[report.NUDENET]]
+    agreement = Agreement()
+    for reference, found in zip(sure, evaluation.detections[report.FP32], strict=True):
+        agreement.add(reference, found)
+    assert len(set(evaluation.aspects)) >= 4
+    assert agreement.reference >= 80
+    assert agreement.matched / agreement.reference >= 0.97
+
+
 def test_halves_share_no_source_picture():
     sources = ["a"] * 3 + ["b"] * 2 + ["c"] * 4
-    evaluation = accuracy.Evaluation(np.zeros((9, 3, 1, 1)), np.zeros((9, 4)), sources, {})
+    evaluation = accuracy.Evaluation(np.zeros((9, 3, 1, 1)), [SPECIFIED] * 9, np.zeros((9, 4)), sources, {})
     first, second = evaluation.folds
     assert not set(sources[first]) & set(sources[second])
     assert len(sources[first]) + len(sources[second]) == 9
     with pytest.raises(accuracy.AccuracyError, match="two source pictures"):
-        _ = accuracy.Evaluation(np.zeros((2, 3, 1, 1)), np.zeros((2, 4)), ["a", "a"], {}).folds
+        _ = accuracy.Evaluation(np.zeros((2, 3, 1, 1)), [SPECIFIED] * 2, np.zeros((2, 4)), ["a", "a"], {}).folds
 
 
 def test_matching_counts():
@@ -126,7 +145,10 @@ def test_command_line_on_a_folder_of_ones_own(data_folder, tmp_path, onnx_path):
     assert "1 frames to calibrate on, 64 needed" in result.output
     figures_file = tmp_path / "figures.json"
     calibration = tmp_path / "calib_data.npy"
-    frame = accuracy.Preprocessor((SPECIFIED,))((data_folder / "astronaut_720p.jpg").read_bytes())[0] * TO_UNIT
+    frame = np.zeros((3, LONGER_SIDE, LONGER_SIDE), np.float32)
+    frame[:, : SPECIFIED.height, : SPECIFIED.width] = (
+        accuracy.Preprocessor((SPECIFIED,))((data_folder / "astronaut_720p.jpg").read_bytes())[0] * TO_UNIT
+    )
     np.save(calibration, np.stack([frame] * 64))
     arguments = ["--images", str(tmp_path), "--calibration-data", str(calibration), "--json", str(figures_file)]
     result = CliRunner().invoke(app, arguments)
