@@ -20,7 +20,7 @@ from .rule_file import Rule, RuleFile, RuleFileError
 from .watcher import Watcher, state_key
 
 _DEFAULT_THRESHOLD = 0.25  # of requests that name none
-_LAST_DELIVERIES = 10.0  # seconds at the end; what is left comes with the next start
+_LAST_DELIVERIES = 5.0  # seconds at the end; what is left comes with the next start
 
 
 def request(rules: RuleFile, parameters: Parameters, hidden: Collection[str] = ()) -> Parameters:

@@ -80,9 +80,9 @@ class Delivery:
         self._wake.set()
 
     def finish(self, seconds: float) -> None:
-        """Go on for at most `seconds` while messages are due, then end the thread. The rest waits in the outbox."""
+        """Go on for at most `seconds` with what is due in that time, then end. The rest waits in the outbox."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end and self._thread.is_alive() and self.delay() == 0.0:
+        while self._thread.is_alive() and self.delay() < end - time.monotonic():
             time.sleep(0.02)
         self._stop.set()
         self._wake.set()

@@ -224,6 +224,26 @@ def test_json_lines(tmp_path):
     outbox.close()
 
 
+def test_the_end_waits_for_a_retry_that_is_near_and_for_no_other(tmp_path):
+    arrived = []
+
+    def target(one):
+        if one.id == "event.1" or not arrived:
+            arrived.append("failed")
+            raise NotDelivered("400")
+        arrived.append(one.id)
+
+    outbox = Outbox(tmp_path / "o")
+    pauses = iter([0.05, 3600.0])
+    delivery = Delivery(outbox, "t", target, lambda text: None, pause=lambda attempts: next(pauses))
+    outbox.record([message(0), message(1)], ["t"], {})
+    delivery.start()
+    delivery.finish(60.0)
+    assert sorted(arrived) == ["event.0", "failed", "failed"]
+    assert outbox.waiting() == 1
+    outbox.close()
+
+
 SENDER = """
 import sys
 import time
