@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from container.repository import MODEL_REPOSITORY
 from helpers.client_packages import install_node_client, install_python_client
 from nudenet_tools.server import process, system_packages
 from nudenet_tools.server.prepare import ensure_onnx
 from nudenet_tools.server.process import Options, Ports, Server
-from nudenet_tools.server.repository import MODEL_REPOSITORY
 
 DATA = Path(__file__).parent / "data"
 

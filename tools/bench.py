@@ -18,6 +18,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from container.repository import ConfigError
 from nudenet_tools import ROOT
 from nudenet_tools.bench import chart
 from nudenet_tools.bench import report as bench_report
@@ -30,7 +31,6 @@ from nudenet_tools.bench.rounds import QUICK, Bench, Part, Settings
 from nudenet_tools.bench.sizing import sizing
 from nudenet_tools.server.prepare import ensure_onnx
 from nudenet_tools.server.process import ServerError
-from nudenet_tools.server.repository import ConfigError
 
 app = typer.Typer(add_completion=False, help=__doc__)
 # Into a file or a pipe the tables keep their width.

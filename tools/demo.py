@@ -9,10 +9,10 @@ import sys
 
 from rich.console import Console
 
+from container.repository import ConfigError
 from nudenet_tools import ROOT
 from nudenet_tools.server import process
 from nudenet_tools.server.prepare import tuned_options
-from nudenet_tools.server.repository import ConfigError
 
 PICTURE = ROOT / "tests" / "data" / "astronaut_720p.jpg"
 OUTPUT = ROOT / "out" / "demo"

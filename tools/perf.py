@@ -20,12 +20,13 @@ import typer
 from rich.console import Console
 from tritonclient.utils import InferenceServerException
 
+from container import repository
 from nudenet_client import PictureError
 from nudenet_client.transport import grpc_options
 from nudenet_tools import ROOT
 from nudenet_tools.bench import perf_analyzer
 from nudenet_tools.pictures import files as picture_files
-from nudenet_tools.server import process, repository
+from nudenet_tools.server import process
 from nudenet_tools.server.prepare import tuned_options
 
 FRAME = ROOT / "tests" / "data" / "astronaut_720p.jpg"

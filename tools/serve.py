@@ -15,9 +15,9 @@ import rich.markup
 import typer
 from rich.console import Console
 
-from container import security, supervisor
+from container import repository, security, supervisor
 from container.process import Server
-from nudenet_tools.server import process, repository, tuning
+from nudenet_tools.server import process, tuning
 from nudenet_tools.server.prepare import ensure_onnx, prepare
 
 Pem: TypeAlias = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="PEM file of the server.")]

@@ -18,9 +18,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from container import repository
 from nudenet_client import Client, ClientError
 from nudenet_tools import ROOT
-from nudenet_tools.server import repository
 from nudenet_tools.server.status import Counters, Status, StatusError, read_status
 
 FRAME = ROOT / "tests" / "data" / "astronaut_720p.jpg"

@@ -17,13 +17,13 @@ from rich.console import Console
 from rich.live import Live
 
 import nudenet_client
+from container import repository
 from nudenet_tools import options
 from nudenet_tools.pictures import drawing
 from nudenet_tools.rules import options as rule_options
 from nudenet_tools.rules.rule_file import RuleFileError
 from nudenet_tools.rules.rule_file import read as read_rules
 from nudenet_tools.rules.session import request
-from nudenet_tools.server import repository
 from nudenet_tools.streams import outputs, source, table
 from nudenet_tools.streams.runner import Consumer, Stream
 from nudenet_tools.webhooks.http import TargetError

@@ -22,14 +22,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from container import repository
+from container.repository import ConfigError, Tuning
 from nudenet_tools.bench import frames, machine
 from nudenet_tools.bench.load import LoadBench
 from nudenet_tools.bench.perf_analyzer import PerfAnalyzerError
 from nudenet_tools.bench.promises import number
-from nudenet_tools.server import repository, tuning
+from nudenet_tools.server import tuning
 from nudenet_tools.server.prepare import prepare
 from nudenet_tools.server.process import Options, Ports, Server, ServerError
-from nudenet_tools.server.repository import ConfigError, Tuning
 
 FINALISTS = 3
 FINAL_ROUNDS = 2  # more measurements of each finalist: one short window picks the luckiest of many

@@ -16,7 +16,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from nudenet_tools.server import process, repository, status
+from container import repository
+from nudenet_tools.server import process, status
 from nudenet_tools.server.prepare import tuned_options
 
 # Gradio and the libraries it brings send nothing anywhere; read when they are imported.

@@ -14,9 +14,9 @@ import tritonclient.http as http_client
 from tritonclient.utils import InferenceServerException
 
 from conftest import DATA, models_with_reader
+from container.repository import Tuning
 from helpers import hostile
 from nudenet_tools.server.process import Options, Ports, Server
-from nudenet_tools.server.repository import Tuning
 
 GOOD = (DATA / "astronaut_720p.jpg").read_bytes()
 BAD = hostile.bad_pictures(GOOD)

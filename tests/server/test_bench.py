@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from container import repository
 from nudenet_tools import ROOT
 from nudenet_tools.bench import frames, int8
-from nudenet_tools.server import repository
 
 
 def run(output: Path, parts: str) -> tuple[dict, str]:

@@ -17,11 +17,11 @@ import pytest
 from chaos.faults import deliver, inflict, left_behind, process_ids, server_processes, supervised, wait_for_answer
 from conftest import models_with_reader
 from container.healthcheck import Canary, CanaryError
+from container.repository import Tuning
 from container.supervisor import Watch
 from nudenet_client import Client, ClientError
 from nudenet_tools import ROOT
 from nudenet_tools.server.process import LOOPBACK, Options, Ports, Server
-from nudenet_tools.server.repository import Tuning
 
 HANGS = b"hangs"  # instead of a picture
 QUICK = Watch(canary_every=0.5, canary_timeout=2, healthy_after=0)

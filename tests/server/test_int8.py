@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 import collect_calibration_data
 import precision
+from container.repository import MODEL_REPOSITORY
 from nudenet_build.evaluation.variants import variants
 from nudenet_tools.server import tuning
 from nudenet_tools.server.process import Options, Ports, Server
-from nudenet_tools.server.repository import MODEL_REPOSITORY
 
 
 def run(command, *arguments: object) -> str:

@@ -11,9 +11,9 @@ import pytest
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
+from container.repository import Tuning
 from helpers import hostile
 from nudenet_tools.server.process import Options, Ports, Server
-from nudenet_tools.server.repository import Tuning
 
 
 def ask(client, *pictures: bytes):

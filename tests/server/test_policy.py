@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tritonclient.utils import InferenceServerException
 
+from container.repository import MODEL_REPOSITORY
 from nudenet_client import AsyncClient, Client, Parameters, RequestRefused
 from nudenet_steps import pipeline
 from nudenet_steps.postprocess import policy, policy_file
 from nudenet_tools.bulk.parts import Parts
 from nudenet_tools.bulk.worker import EmbeddedDetector, ServerDetector
 from nudenet_tools.server.process import Options, Ports, Server, ServerError
-from nudenet_tools.server.repository import MODEL_REPOSITORY
 
 LABELS = pipeline.labels()
 POLICIES = MODEL_REPOSITORY / "nudenet_postprocess" / policy_file.FILE

@@ -12,11 +12,11 @@ import time
 import pytest
 
 import clips
+from container import repository
 from helpers.brute_force import brute_force
 from helpers.receiver import SECRET, receiver
 from nudenet_tools import ROOT
 from nudenet_tools.rules.rule_file import read
-from nudenet_tools.server import repository
 from nudenet_tools.webhooks.delivery import NotDelivered
 from nudenet_tools.webhooks.http import Webhook
 from nudenet_tools.webhooks.outbox import Message

@@ -19,10 +19,10 @@ import pytest
 import tritonclient.grpc as grpcclient
 from tritonclient.utils import InferenceServerException
 
-from container import limits
+from container import limits, repository
 from helpers.tls_files import Authority
 from nudenet_client import Client, Tls
-from nudenet_tools.server import repository, system_packages
+from nudenet_tools.server import system_packages
 from nudenet_tools.server.process import Options, Ports, Server
 
 CONF = Path(__file__).parents[2] / "deploy" / "nginx" / "nginx.conf"

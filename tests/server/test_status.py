@@ -14,10 +14,10 @@ import pytest
 from typer.testing import CliRunner
 
 import status
+from container.repository import MODELS
 from nudenet_client import Client, ClientError, Parameters, PictureError
 from nudenet_steps.serving import package
 from nudenet_tools import ROOT
-from nudenet_tools.server.repository import MODELS
 from nudenet_tools.server.status import read_metrics, read_statistics
 
 

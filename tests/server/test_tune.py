@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 import tune
-from nudenet_tools.server import repository
+from container import repository
 from nudenet_tools.server.process import Options, Ports, Server, get_json
 
 app = typer.Typer()

@@ -7,8 +7,8 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from container import repository
 from nudenet_tools.pictures import drawing
-from nudenet_tools.server import repository
 
 Url: TypeAlias = Annotated[str, typer.Option(help="Host and port; default: 127.0.0.1 and GRPC_PORT or HTTP_PORT.")]
 GrpcPort: TypeAlias = Annotated[int, typer.Option(envvar="GRPC_PORT", hidden=True)]

@@ -4,9 +4,7 @@ import gc
 import json
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from reprlib import repr as quoted  # shortened: gRPC drops errors of more than 8 kB
 
 import cv2
 import numpy as np
@@ -21,7 +19,8 @@ if not (STEPS / "nudenet_steps").is_dir():
     )
 sys.path.append(str(STEPS))
 
-from nudenet_steps.preprocess import cpu_decoder, encoding, jpeg
+from nudenet_steps.preprocess import cpu_decoder, decoders, encoding, jpeg
+from nudenet_steps.preprocess.batch import Batch
 from nudenet_steps.preprocess.canvas import served
 from nudenet_steps.serving import failures, parameters, request_parameters
 from nudenet_steps.serving.backpressure import Backpressure
@@ -38,16 +37,6 @@ METRICS = {
 }
 
 
-@dataclass
-class Batch:
-    """One request on its way: pictures and errors by element."""
-
-    report: bool  # on_error=report
-    tensor: np.ndarray
-    pictures: dict[int, cpu_decoder.Picture]
-    errors: dict[int, jpeg.JpegError]
-
-
 class TritonPythonModel:
     """One try per request, one response per request."""
 
@@ -60,23 +49,10 @@ class TritonPythonModel:
         self.canvases = served([int(dim) for dim in produced[self.output]["dims"]])
         value = parameters.parse(config, parameters.PREPROCESS)
         self.limits = jpeg.Limits(value["max_bytes"], value["max_pixels"], value["max_scans"], value["max_scan_work"])
-        strict = value["strict"]
-        if value["decoder"] == "nvjpeg":
-            if strict:
-                raise ValueError(
-                    "the GPU's decoder does not report damage inside a file: set strict to false to accept that, "
-                    "or decoder to cpu"
-                )
-            if self.output != "pixels":
-                raise ValueError("decoder nvjpeg writes UINT8: the output must be 'pixels'; or set decoder to cpu")
-            from nudenet_steps.preprocess.gpu_decoder import GpuDecoder, is_shared
-
-            device = int(args["model_instance_device_id"])
-            # In turns, processes wait for each other when a tensor goes from one to the other on the GPU.
-            self.decoder: cpu_decoder.Decoder = GpuDecoder(strict, config["max_batch_size"], device, is_shared(device))
-        else:
-            dtype = np.uint8 if self.output == "pixels" else np.float32
-            self.decoder = cpu_decoder.CpuDecoder(strict, config["max_batch_size"], dtype)
+        dtype = np.uint8 if self.output == "pixels" else np.float32
+        self.decoder = decoders.make(
+            value["decoder"], value["strict"], config["max_batch_size"], dtype, int(args["model_instance_device_id"])
+        )
         self.counters = Counters(pb_utils, METRICS)
         self.counters.add("nudenet_rejected_total", 0, failures.INTERNAL)  # a rate needs a first value
         self.failures = failures.Failures(pb_utils, self.counters, "nudenet_preprocess")
@@ -129,8 +105,8 @@ class TritonPythonModel:
     def _prepare(self, request):
         """Read and check the headers of one request."""
         given = request_parameters.read(request)
-        report = _choice(given, "on_error", ON_ERROR) == "report"
-        is_base64 = _choice(given, "encoding", encoding.ENCODINGS) == encoding.BASE64
+        report = request_parameters.choice(given, "on_error", ON_ERROR) == "report"
+        is_base64 = request_parameters.choice(given, "encoding", encoding.ENCODINGS) == encoding.BASE64
         files = pb_utils.get_input_tensor_by_name(request, "image").as_numpy()
         if files.ndim != 2 or files.shape[1] != 1:
             raise failures.RequestError(f"image must have shape [batch,1], got {list(files.shape)}", "shape")
@@ -138,9 +114,7 @@ class TritonPythonModel:
         if is_base64:
             data = [encoding.decode(one, self.limits.max_bytes) for one in data]
         tensor, found = cpu_decoder.lay_out(data, self.limits, self.decoder, self.canvases)
-        errors = {i: one for i, one in enumerate(found) if isinstance(one, jpeg.JpegError)}
-        pictures = {i: one for i, one in enumerate(found) if isinstance(one, cpu_decoder.Picture)}
-        return Batch(report, tensor, pictures, errors)
+        return Batch.of(report, tensor, found)
 
     def _decode(self, pictures):
         begin = time.perf_counter()
@@ -155,42 +129,21 @@ class TritonPythonModel:
         self.counters.add("nudenet_megapixels_total", sum(header.width * header.height for header in good) / 1e6)
 
     def _respond(self, batch, decoded_at):
-        count = len(batch.tensor)
-        batch.errors |= {i: picture.error for i, picture in batch.pictures.items() if picture.error is not None}
+        batch.collect_errors()
         for error in batch.errors.values():
             self.counters.add("nudenet_rejected_total", 1, error.reason)
             if error.reason == failures.INTERNAL:  # not the picture's fault, as far as we know
                 pb_utils.Logger.log_error(f"nudenet_preprocess: {error}")
         if batch.errors and not batch.report:
-            first = min(batch.errors)
-            error = batch.errors[first]
-            raise failures.RequestError(f"image {first} of {count}: {error}", error.reason)
-        geometry = np.zeros((count, 4), np.float32)
-        reasons = np.full((count, 1), b"", np.object_)
-        for i in range(count):
-            if i in batch.errors:
-                batch.tensor[i] = 0
-                reasons[i, 0] = str(batch.errors[i]).encode()
-            else:
-                geometry[i] = batch.pictures[i].box.geometry
+            first, error = min(batch.errors.items())
+            raise failures.RequestError(f"image {first} of {len(batch.tensor)}: {error}", error.reason)
+        geometry, reasons = batch.outputs()
         on_gpu = self.decoder.gpu_tensor(batch.tensor)
-        if on_gpu is None:
-            pixels = pb_utils.Tensor(self.output, batch.tensor)
-        else:
-            pixels = pb_utils.Tensor.from_dlpack(self.output, on_gpu)
-        return pb_utils.InferenceResponse(
-            [
-                pixels,
-                pb_utils.Tensor("geometry", geometry),
-                pb_utils.Tensor("error", reasons),
-                pb_utils.Tensor("decoded_at", np.full((count, 1), decoded_at, np.int64)),
-            ]
-        )
-
-
-def _choice(given, name, values):
-    """A request parameter; the first of `values` is the default."""
-    value = given.get(name, values[0])
-    if value not in values:
-        raise failures.RequestError(f"{name} must be one of {', '.join(values)}, got {quoted(value)}", "parameters")
-    return value
+        on_host = on_gpu is None
+        tensors = [
+            pb_utils.Tensor(self.output, batch.tensor) if on_host else pb_utils.Tensor.from_dlpack(self.output, on_gpu),
+            pb_utils.Tensor("geometry", geometry),
+            pb_utils.Tensor("error", reasons),
+            pb_utils.Tensor("decoded_at", np.full((len(batch.tensor), 1), decoded_at)),
+        ]
+        return pb_utils.InferenceResponse(tensors)

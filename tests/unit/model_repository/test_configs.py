@@ -6,9 +6,9 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from container import repository
+from container.repository import MODEL_REPOSITORY, MODELS, Tuning, config_path, read_config, write_effective
 from nudenet_steps.preprocess.canvas import CANVASES, SPECIFIED, served
-from nudenet_tools.server import repository
-from nudenet_tools.server.repository import MODEL_REPOSITORY, MODELS, Tuning, config_path, read_config, write_effective
 
 CONFIGS = sorted(MODEL_REPOSITORY.glob("*/config.pbtxt")) + sorted(MODEL_REPOSITORY.glob("*/configs/*.pbtxt"))
 

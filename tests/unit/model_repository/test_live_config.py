@@ -8,8 +8,8 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from container.repository import MODEL_REPOSITORY
 from nudenet_steps.preprocess.canvas import CANVASES
-from nudenet_tools.server.repository import MODEL_REPOSITORY
 
 DETECTOR = MODEL_REPOSITORY / "nudenet_trt"
 

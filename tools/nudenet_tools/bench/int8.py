@@ -11,8 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from container import repository
 from nudenet_tools import ROOT
-from nudenet_tools.server import repository
 
 DETECTOR = Path("nudenet_trt") / "1"
 GRAPH = "model.int8.onnx"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from container import repository
 from nudenet_tools.bench import perf_analyzer
-from nudenet_tools.server import repository
 from nudenet_tools.server.process import Server
 from nudenet_tools.server.status import read_statistics
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from container.repository import Tuning
 from nudenet_steps.pipeline import ENGINE_FILES
 from nudenet_tools import ROOT
 from nudenet_tools.bench.ceiling import CeilingBench
@@ -22,7 +23,6 @@ from nudenet_tools.bench.clients import http_load, tensor_load
 from nudenet_tools.bench.load import LoadBench
 from nudenet_tools.bench.process import Child, Peer, PeerError, Sample, run_for, summarise, tree_cpu_seconds
 from nudenet_tools.server.process import LOOPBACK, Options, Ports, Server
-from nudenet_tools.server.repository import Tuning
 from nudenet_tools.server.tuning import cores
 
 BATCH = 8

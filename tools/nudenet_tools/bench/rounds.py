@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
 
+from container.repository import MODEL_REPOSITORY, Tuning
 from nudenet_tools.bench import frames, int8, machine, perf_analyzer
 from nudenet_tools.bench.ceiling import CeilingBench
 from nudenet_tools.bench.load import Load, LoadBench, memory_mb
 from nudenet_tools.bench.peers import PeersBench
 from nudenet_tools.server import tuning
 from nudenet_tools.server.process import Options, Ports, Server
-from nudenet_tools.server.repository import MODEL_REPOSITORY, Tuning
 
 
 class Part(str, Enum):

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from container import repository
 from nudenet_client import Client, ClientError, Detections, Parameters, PictureError, upright_size
 from nudenet_tools.bulk import sources
 from nudenet_tools.bulk.parts import Parts
-from nudenet_tools.server import repository
 
 if TYPE_CHECKING:
     from nudenet_steps.postprocess import policy

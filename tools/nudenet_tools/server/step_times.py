@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from types import TracebackType
 
-from nudenet_tools.server.repository import STEPS
+from container.repository import STEPS
 from nudenet_tools.server.status import Counters, read_statistics
 
 _NAMES = dict(zip(STEPS, ("decode", "detect", "NMS"), strict=True))

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from html import escape
 
+from container.repository import MODEL_REPOSITORY
 from nudenet_client import Detections
-from nudenet_tools.server.repository import MODEL_REPOSITORY
 
 
 def policy_names() -> list[str]:

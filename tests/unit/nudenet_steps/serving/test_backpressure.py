@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from container import repository
 from nudenet_steps.serving import backpressure, shm_files
 from nudenet_steps.serving.process_counts import ProcessCounts
-from nudenet_tools.server import repository
 
 MS = 10**6
 

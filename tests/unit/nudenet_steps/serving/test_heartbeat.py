@@ -13,9 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from container import healthcheck
+from container import healthcheck, repository
 from nudenet_steps.serving import heartbeat, shm_files
-from nudenet_tools.server import repository
 
 STEP = """
 import sys, time

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
+from container import repository
 from nudenet_tools.rules.rule_file import Level, Rule, RuleFileError, parse, read
-from nudenet_tools.server import repository
 
 LABELS = ("FACE_FEMALE", "FACE_MALE", "BELLY_EXPOSED")
 FULL = """

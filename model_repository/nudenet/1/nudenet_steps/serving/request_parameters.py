@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from reprlib import repr as quoted  # shortened: gRPC drops errors of more than 8 kB
 from typing import Any
 
 from nudenet_steps.serving.failures import RequestError
@@ -22,3 +24,15 @@ def read(request: Any) -> dict[str, Any]:
     if len(text) > MAX_BYTES:
         raise RequestError(f"request parameters take {len(text)} bytes, the limit is {MAX_BYTES}", "parameters")
     return json.loads(text)
+
+
+def choice(given: Mapping[str, Any], name: str, values: Sequence[str]) -> str:
+    """The parameter `name`, one of `values`; the first of them where it is not given.
+
+    Raises:
+        RequestError: another value.
+    """
+    value = given.get(name, values[0])
+    if value not in values:
+        raise RequestError(f"{name} must be one of {', '.join(values)}, got {quoted(value)}", "parameters")
+    return value
