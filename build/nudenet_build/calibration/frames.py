@@ -17,7 +17,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
 
-from nudenet_tools.pictures.folders import JPEG_SUFFIXES, PICTURE_SUFFIXES, VIDEO_SUFFIXES
+from nudenet_steps.suffixes import JPEG_SUFFIXES, PICTURE_SUFFIXES, VIDEO_SUFFIXES
 
 JPEG_QUALITY = 95  # for frames that were no JPEG: high, so that calibration does not learn our artefacts
 SEEK_AHEAD = 5.0  # seconds; nearer frames are reached faster by decoding than by seeking

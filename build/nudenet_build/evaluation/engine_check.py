@@ -19,9 +19,9 @@ from nudenet_steps.postprocess import nms
 from nudenet_steps.preprocess import jpeg
 from nudenet_steps.preprocess.canvas import Canvas
 from nudenet_steps.preprocess.letterbox import TO_UNIT
+from nudenet_steps.suffixes import JPEG_SUFFIXES
 
 ENOUGH_PICTURES = 240  # fewer are filled up with seeded variants of themselves
-SUFFIXES = {".jpg", ".jpeg"}
 
 
 class CheckError(RuntimeError):
@@ -65,7 +65,7 @@ def load_pictures(folder: Path, height: int, width: int) -> tuple[np.ndarray, np
     Raises:
         CheckError: no JPEG file there, or one that the server would refuse.
     """
-    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
+    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in JPEG_SUFFIXES)
     if not paths:
         raise CheckError(f"no JPEG files in {folder}; name a folder of pictures with --images")
     preprocess = Preprocessor((Canvas(height, width),))

@@ -17,6 +17,7 @@ from pyarrow import fs
 
 import nudenet_client
 from nudenet_client import endpoint
+from nudenet_steps.suffixes import PICTURE_SUFFIXES
 from nudenet_tools.pictures import folders, names
 
 LARGEST = 20_000_000  # bytes; the server refuses larger files, so no more is read
@@ -121,7 +122,7 @@ def _below_prefix(source: str) -> list[str]:
         raise SourceError(f"{source} is no folder, no .parquet and no .txt listing")
     scheme = source.split("://", 1)[0] + "://"
     files = (f.path for f in store.get_file_info(fs.FileSelector(path, recursive=True)) if f.type == fs.FileType.File)
-    return [f"{scheme}{name}" for name in sorted(files) if Path(name).suffix.lower() in folders.PICTURE_SUFFIXES]
+    return [f"{scheme}{name}" for name in sorted(files) if Path(name).suffix.lower() in PICTURE_SUFFIXES]
 
 
 def _opener(address: str) -> urllib.request.OpenerDirector:

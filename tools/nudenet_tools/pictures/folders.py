@@ -8,16 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-JPEG_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
-PICTURE_SUFFIXES = frozenset(
-    {*JPEG_SUFFIXES, ".mpo", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".avif"}
-    # Not all of these can be read everywhere: then the picture is reported as refused, not left out.
-    | {".heic", ".heif", ".jxl", ".jp2", ".apng"}
-)
-VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".mkv", ".mov", ".avi", ".webm", ".ts", ".m4v", ".mpg", ".mpeg", ".mjpeg", ".mjpg", ".3gp", ".flv", ".wmv"}
-    | {".mts", ".m2ts", ".ogv"}
-)
+from nudenet_steps.suffixes import PICTURE_SUFFIXES, VIDEO_SUFFIXES
+
 _PICTURE_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 _VIDEO_STARTS = (b"\x1aE\xdf\xa3", b"FLV\x01")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 
 from nudenet_client import PictureError, to_jpeg
+from nudenet_steps.suffixes import PICTURE_SUFFIXES
 from nudenet_tools.pictures import folders, names
 from nudenet_tools.streams import addresses
 from nudenet_tools.streams.video import TIMEOUT, Content, Picture, Video
@@ -157,7 +158,7 @@ def find(
     if addresses.is_address(text) or text.startswith("/dev/"):
         return [Source(text, paced=paced, input_options=input_options)]
     if path.is_file():
-        if path.suffix.lower() in folders.PICTURE_SUFFIXES - _ANIMATIONS:
+        if path.suffix.lower() in PICTURE_SUFFIXES - _ANIMATIONS:
             return [Source(text, (path,), fps, paced)]
         return [Source(text, paced=paced, input_options=input_options)]
     shown = names.as_text(text)

@@ -13,8 +13,8 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from container import repository
+from nudenet_steps.suffixes import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 from nudenet_tools.pictures import drawing
-from nudenet_tools.pictures.folders import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 from nudenet_tools.server.status import StatusError, read_status
 from nudenet_tools.ui import verdicts, views
 from nudenet_tools.ui.views import Settings, View, Viewer

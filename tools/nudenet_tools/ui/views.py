@@ -18,8 +18,8 @@ import supervision  # noqa: F401  # drawing needs it: a second that the first pi
 import nudenet_client
 from nudenet_client import Client, ClientError, Parameters, PictureError
 from nudenet_client.pictures import upright_pixels
+from nudenet_steps.suffixes import JPEG_SUFFIXES, VIDEO_SUFFIXES
 from nudenet_tools.pictures import drawing
-from nudenet_tools.pictures.folders import JPEG_SUFFIXES, VIDEO_SUFFIXES
 from nudenet_tools.server.status import StatusError
 from nudenet_tools.server.step_times import StepTimes
 from nudenet_tools.streams import outputs
