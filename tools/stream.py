@@ -27,7 +27,7 @@ from nudenet_tools.rules.session import request
 from nudenet_tools.streams import outputs, source, table
 from nudenet_tools.streams.runner import Consumer, Stream
 from nudenet_tools.webhooks.http import TargetError
-from nudenet_tools.webhooks.secrets import SecretError
+from nudenet_tools.webhooks.signing import SecretError
 
 REFRESHES = 4  # a second
 

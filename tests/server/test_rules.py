@@ -20,7 +20,7 @@ from nudenet_tools.rules.rule_file import read
 from nudenet_tools.webhooks.delivery import NotDelivered
 from nudenet_tools.webhooks.http import Webhook
 from nudenet_tools.webhooks.outbox import Message
-from nudenet_tools.webhooks.secrets import Signer
+from nudenet_tools.webhooks.signing import Signer
 
 RULES = """
 lost_after = 60

@@ -19,7 +19,7 @@ if not (STEPS / "nudenet_steps").is_dir():
 sys.path.append(str(STEPS))
 
 from nudenet_steps.postprocess import nms, policy, policy_file
-from nudenet_steps.serving import failures, parameters, request_parameters
+from nudenet_steps.serving import failures, model_parameters, request_parameters
 from nudenet_steps.serving.backpressure import Backpressure
 from nudenet_steps.serving.heartbeat import Heartbeat
 from nudenet_steps.serving.metrics import Counters
@@ -34,7 +34,7 @@ class TritonPythonModel:
     def initialize(self, args):
         config = json.loads(args["model_config"])
         folder = Path(args["model_repository"])
-        self.max_candidates = parameters.parse(config, parameters.POSTPROCESS)["max_candidates"]
+        self.max_candidates = model_parameters.parse(config, model_parameters.POSTPROCESS)["max_candidates"]
         filename = pb_utils.get_output_config_by_name(config, "labels")["label_filename"]
         self.labels = (folder / filename).read_text().split()
         self.names = np.array([label.encode() for label in self.labels], np.object_)

@@ -22,7 +22,7 @@ sys.path.append(str(STEPS))
 from nudenet_steps.preprocess import cpu_decoder, decoders, encoding, jpeg
 from nudenet_steps.preprocess.batch import Batch
 from nudenet_steps.preprocess.canvas import served
-from nudenet_steps.serving import failures, parameters, request_parameters
+from nudenet_steps.serving import failures, model_parameters, request_parameters
 from nudenet_steps.serving.backpressure import Backpressure
 from nudenet_steps.serving.heartbeat import Heartbeat
 from nudenet_steps.serving.metrics import Counters
@@ -47,7 +47,7 @@ class TritonPythonModel:
         produced = {output["name"]: output for output in config["output"]}
         self.output = "pixels" if "pixels" in produced else "input"
         self.canvases = served([int(dim) for dim in produced[self.output]["dims"]])
-        value = parameters.parse(config, parameters.PREPROCESS)
+        value = model_parameters.parse(config, model_parameters.PREPROCESS)
         self.limits = jpeg.Limits(value["max_bytes"], value["max_pixels"], value["max_scans"], value["max_scan_work"])
         dtype = np.uint8 if self.output == "pixels" else np.float32
         self.decoder = decoders.make(

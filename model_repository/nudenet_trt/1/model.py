@@ -18,7 +18,7 @@ sys.path.append(str(STEPS))
 
 from nudenet_steps.engines import check_canvas, choose_input, engine_class, groups
 from nudenet_steps.preprocess.canvas import served
-from nudenet_steps.serving import failures, parameters
+from nudenet_steps.serving import failures, model_parameters
 from nudenet_steps.serving.heartbeat import Heartbeat
 from nudenet_steps.serving.metrics import Counters
 from nudenet_steps.serving.process_counts import ProcessCounts
@@ -29,7 +29,7 @@ class TritonPythonModel:
 
     def initialize(self, args):
         config = json.loads(args["model_config"])
-        value = parameters.parse(config, parameters.TRT)
+        value = model_parameters.parse(config, model_parameters.TRT)
         folder = Path(args["model_repository"]) / args["model_version"]
         self.inputs = [one["name"] for one in config["input"]]
         self.canvases = served([int(dim) for dim in config["input"][0]["dims"]])

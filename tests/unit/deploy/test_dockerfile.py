@@ -103,7 +103,7 @@ def test_the_requirements_are_all_that_the_image_needs(tmp_path: Path) -> None:
 from container import canary_exporter, check_plan, entrypoint, healthcheck
 from nudenet_steps.postprocess import nms
 from nudenet_steps.preprocess import cpu_decoder
-from nudenet_steps.serving import backpressure, heartbeat, metrics, parameters
+from nudenet_steps.serving import backpressure, heartbeat, metrics, model_parameters
 import numpy
 print(numpy.__file__)
 """

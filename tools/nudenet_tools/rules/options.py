@@ -14,7 +14,7 @@ import typer
 
 from nudenet_tools import ROOT
 from nudenet_tools.pictures import drawing
-from nudenet_tools.webhooks import secrets
+from nudenet_tools.webhooks import signing
 from nudenet_tools.webhooks.delivery import JsonLines, Target
 from nudenet_tools.webhooks.outbox import MAX_AGE, MAX_BYTES, Outbox
 
@@ -26,7 +26,7 @@ Rules: TypeAlias = Annotated[Path | None, typer.Option(help="Rule file (TOML): w
 RuleEvents: TypeAlias = Annotated[Path | None, typer.Option(help="Append events to this file; - is stdout.")]
 WebhookUrl: TypeAlias = Annotated[str, typer.Option("--webhook", help="https:// address that events are sent to.")]
 SecretFile: TypeAlias = Annotated[
-    Path | None, typer.Option("--webhook-secret-file", help=f"Its secret; default: the variable {secrets.VARIABLE}.")
+    Path | None, typer.Option("--webhook-secret-file", help=f"Its secret; default: the variable {signing.VARIABLE}.")
 ]
 WebhookCa: TypeAlias = Annotated[Path | None, typer.Option(help="PEM file of the certificates it is trusted by.")]
 AllowHttp: TypeAlias = Annotated[bool, typer.Option("--webhook-allow-http", help="Also without encryption.")]
@@ -79,7 +79,7 @@ class Delivering:
         if self.webhook:
             from nudenet_tools.webhooks.http import Webhook
 
-            signer = secrets.signer(self.secret_file)
+            signer = signing.signer(self.secret_file)
             targets["webhook"] = Webhook(
                 self.webhook, signer, allow_http=self.allow_http, allow_private=self.allow_private, ca=self.ca
             )

@@ -14,7 +14,7 @@ import urllib3
 
 from .delivery import NotDelivered
 from .outbox import Message
-from .secrets import Signer
+from .signing import Signer
 
 _CONNECT, _READ = 5.0, 15.0  # seconds; the standard advises 15 to 30 for a receiver's answer
 _LONGEST_PAUSE = 3600.0  # seconds of a Retry-After that are followed

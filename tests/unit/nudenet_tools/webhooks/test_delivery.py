@@ -18,7 +18,7 @@ from nudenet_tools import ROOT
 from nudenet_tools.webhooks.delivery import Delivery, JsonLines, NotDelivered, back_off
 from nudenet_tools.webhooks.http import TargetError, Webhook, is_public
 from nudenet_tools.webhooks.outbox import Message, Outbox
-from nudenet_tools.webhooks.secrets import SecretError, Signer, signer
+from nudenet_tools.webhooks.signing import SecretError, Signer, signer
 
 OTHER = "whsec_" + base64.b64encode(b"f" * 24).decode()
 
@@ -251,7 +251,7 @@ from pathlib import Path
 from nudenet_tools.webhooks.delivery import Delivery
 from nudenet_tools.webhooks.http import Webhook
 from nudenet_tools.webhooks.outbox import Outbox
-from nudenet_tools.webhooks.secrets import signer
+from nudenet_tools.webhooks.signing import signer
 target = Webhook(sys.argv[2], signer(None), allow_http=True, allow_private=True)
 outbox = Outbox(Path(sys.argv[1]))
 delivery = Delivery(outbox, "webhook", target, print, pause=lambda attempts: 0.01)
