@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 
 import numpy as np
@@ -23,10 +24,20 @@ from nudenet_tools.server.process import Options, Ports, Server, ServerError
 
 LABELS = pipeline.labels()
 POLICIES = MODEL_REPOSITORY / "nudenet_postprocess" / policy_file.FILE
-NETWORK = policy_file.network_sha256(pipeline.ENGINE_FILES)
-JUDGE = policy.Judge(policy_file.load(POLICIES, LABELS), LABELS, NETWORK)
 GEOMETRY = np.array([4, 4, 1280, 720], np.float32)
 TEXTS = ("verdict", "reasons")
+
+
+@functools.cache
+def network() -> str:
+    """Of the graph that is served; it may be exported only when the first server starts."""
+    return policy_file.network_sha256(pipeline.ENGINE_FILES)
+
+
+@functools.cache
+def judge() -> policy.Judge:
+    """The served policies."""
+    return policy.Judge(policy_file.load(POLICIES, LABELS), LABELS, network())
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +84,7 @@ def clustered(seed: int, count: int) -> np.ndarray:
 def test_no_parameter_and_no_overlap_changes_a_verdict(triton, seed, count, name, parameters):
     candidates = clustered(seed, count)
     answer = step(triton, candidates, GEOMETRY[None], parameters | {"policy": name})
-    expected = JUDGE.judge(candidates[0], GEOMETRY, name)
+    expected = judge().judge(candidates[0], GEOMETRY, name)
     assert answer["verdict"][0, 0].decode() == expected.verdict
     assert json.loads(answer["reasons"][0, 0]) == json.loads(json.dumps(expected.reasons))
 
@@ -121,9 +132,9 @@ def test_clients_get_verdicts(server, astronaut, protocol):
             assert client.detect(astronaut).verdict == ""
     assert [answer.verdict for answer in answers] == ["allow", "error", "error"]
     assert [answer.reasons.get("policy_sha256") for answer in answers[:2]] == [
-        JUDGE.judge(np.zeros((0, 6), np.float32), GEOMETRY, "standard").reasons["policy_sha256"]
+        judge().judge(np.zeros((0, 6), np.float32), GEOMETRY, "standard").reasons["policy_sha256"]
     ] * 2
-    assert answers[0].reasons["network_sha256"] == NETWORK
+    assert answers[0].reasons["network_sha256"] == network()
     assert answers[0].to_dict("a")["verdict"] == "allow"
 
 
@@ -138,7 +149,7 @@ def test_bulk_writes_the_same_verdicts_with_either_engine(server, astronaut, tmp
         found[name] = pyarrow.dataset.dataset(tmp_path / name).to_table(["verdict", "reasons"]).to_pydict()
     assert found["server"] == found["embedded"]
     assert found["server"]["verdict"] == ["allow", "error"]
-    assert json.loads(found["server"]["reasons"][0])["network_sha256"] == NETWORK
+    assert json.loads(found["server"]["reasons"][0])["network_sha256"] == network()
 
 
 def test_a_default_policy_and_a_broken_file(tmp_path, onnx_path):
