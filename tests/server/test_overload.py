@@ -36,7 +36,7 @@ def test_bulk_is_shed_before_live_and_all_is_well_afterwards(own_server):
     bulk = finish(flood, SECONDS + 4)
     for stream in (live, bulk, hasty):
         assert stream.errors == {}
-    assert (bulk.outcome == "shed").mean() > 0.05  # the machine may have become faster since its capacity was measured
+    assert (bulk.outcome == "shed").mean() > 0.3
     assert bulk.served.sum() > capacity.served.sum() / 4
     assert live.served.mean() > 0.9
     assert hasty.served.mean() < 0.5  # a request may ask for less patience than the queue has

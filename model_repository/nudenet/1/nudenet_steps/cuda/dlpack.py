@@ -80,3 +80,8 @@ class GpuTensor:
 
     def __len__(self) -> int:
         return self.shape[0]
+
+
+def take(tensor: Any) -> np.ndarray | GpuTensor:
+    """What a GPU engine takes, out of Triton's tensor: a view of its memory; its ``as_numpy`` is a copy."""
+    return np.from_dlpack(tensor) if tensor.is_cpu() else GpuTensor(tensor.to_dlpack())

@@ -13,7 +13,7 @@ import numpy as np
 
 from nudenet_steps.cuda import runtime
 from nudenet_steps.cuda.batch import Batch
-from nudenet_steps.cuda.dlpack import GpuTensor
+from nudenet_steps.cuda.dlpack import GpuTensor, take
 from nudenet_steps.cuda.page_lock import PageLock
 from nudenet_steps.engines import EngineError
 from nudenet_steps.preprocess.canvas import CANVASES, Canvas
@@ -118,10 +118,7 @@ class CudaEngine:
         """Start the graph of batch `size` on what lies in the input of UINT8 pixels; for benchmarks."""
         self._networks[canvas, _PIXELS].replay(size)
 
-    @staticmethod
-    def take(tensor: Any) -> np.ndarray | GpuTensor:
-        """What `infer` takes, out of Triton's tensor: a view of its memory; its ``as_numpy`` is a copy."""
-        return np.from_dlpack(tensor) if tensor.is_cpu() else GpuTensor(tensor.to_dlpack())
+    take = staticmethod(take)
 
     def infer(self, parts: Sequence[np.ndarray | GpuTensor], alone: bool = True) -> np.ndarray:
         """Run the parts as one batch.

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from nudenet_steps.cuda import runtime
-from nudenet_steps.cuda.dlpack import GpuTensor
+from nudenet_steps.cuda.dlpack import GpuTensor, take
 from nudenet_steps.cuda.execution import Execution, ExecutionError, Loader
 from nudenet_steps.engines import EngineError
 from nudenet_steps.preprocess.canvas import CANVASES, Canvas
@@ -86,10 +86,7 @@ class TensorRtRtxEngine:
         except ExecutionError as error:
             raise EngineError(f"{path}: {error}") from error
 
-    @staticmethod
-    def take(tensor: Any) -> np.ndarray | GpuTensor:
-        """What `infer` takes, out of Triton's tensor: a view of its memory; its ``as_numpy`` is a copy."""
-        return np.from_dlpack(tensor) if tensor.is_cpu() else GpuTensor(tensor.to_dlpack())
+    take = staticmethod(take)
 
     def infer(self, parts: Sequence[np.ndarray | GpuTensor], alone: bool = True) -> np.ndarray:
         """Run the parts as one batch.
