@@ -56,6 +56,32 @@ def step(shared_memory) -> Iterator[Callable[..., subprocess.Popen]]:
         process.stdout.close()
 
 
+def start_as_stub(shared_memory: Path, server: int) -> subprocess.CompletedProcess:
+    """A Python model as `server` would start it, whose parent is this process."""
+    code = STEP.replace("time.sleep(60)", "")
+    command = ["bash", "-c", 'exec -a triton_python_backend_stub "$@"', "bash", sys.executable]
+    return subprocess.run(
+        [*command, "-c", code, str(shared_memory), "idle", str(server)],
+        env={**os.environ, "PYTHONPATH": str(repository.MODEL_REPOSITORY / "nudenet" / "1")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_a_model_belongs_to_the_server_that_started_it(shared_memory):
+    assert start_as_stub(shared_memory, os.getpid()).stdout == "noted\n"
+    assert len(list(shared_memory.glob(f"nudenet_vitals_{os.getpid()}_*"))) == 1
+
+
+def test_a_model_whose_server_ended_during_the_start_notes_nothing(shared_memory):
+    """Else it would leave a file in the name of process 1, which adopts it, for as long as the machine runs."""
+    orphan = start_as_stub(shared_memory, os.getppid())
+    assert orphan.returncode == 1
+    assert "ProcessLookupError: the server of this process has ended" in orphan.stderr
+    assert list(shared_memory.iterdir()) == []
+
+
 def later(monkeypatch, seconds: float) -> None:
     """The health check looks so many seconds from now."""
     clock = SimpleNamespace(monotonic_ns=lambda: time.monotonic_ns() + int(seconds * 1e9))

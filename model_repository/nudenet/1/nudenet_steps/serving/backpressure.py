@@ -42,7 +42,7 @@ class Backpressure:
     Args:
         pb_utils: Triton's module; where it has metrics, the gauge ``nudenet_in_flight`` follows once a second.
         limit: `wait` waits while so many are under way.
-        server: process id of the server; the parent of a Python model.
+        server: process id of the server; the one that started this Python model.
     """
 
     def __init__(self, pb_utils: Any, limit: int = 0, server: int | None = None) -> None:

@@ -23,7 +23,7 @@ class Heartbeat:
 
     Args:
         name: of the instance, for messages.
-        server: process id of the server; the parent of a Python model by default.
+        server: process id of the server; the one that started this Python model by default.
     """
 
     def __init__(self, name: str, server: int | None = None) -> None:

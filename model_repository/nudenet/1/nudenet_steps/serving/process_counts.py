@@ -19,7 +19,7 @@ class SharedTable:
     Args:
         kind: what it holds, without underscores.
         columns: numbers in a row.
-        server: process id of the server; the parent of a Python model by default.
+        server: process id of the server; the one that started this Python model by default.
     """
 
     def __init__(self, kind: str, columns: int, server: int | None = None) -> None:
@@ -46,7 +46,7 @@ class ProcessCounts:
 
     Args:
         kind: what is counted, without underscores.
-        server: process id of the server; the parent of a Python model by default.
+        server: process id of the server; the one that started this Python model by default.
     """
 
     def __init__(self, kind: str, server: int | None = None) -> None:

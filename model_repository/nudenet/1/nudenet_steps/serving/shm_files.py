@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SHARED_MEMORY = Path("/dev/shm")
+_STUB = "triton_python_backend_stub"  # Triton starts it with its own process id among the arguments
 
 
 def path(kind: str, name: object, server: int | None = None) -> Path:
@@ -16,15 +17,34 @@ def path(kind: str, name: object, server: int | None = None) -> Path:
     Args:
         kind: what the file is for, without underscores.
         name: tells it from others of its kind.
-        server: process id of the server; the parent of a Python model by default.
+        server: process id of the server; the one that started this Python model by default.
+
+    Raises:
+        ProcessLookupError: the server has ended.
     """
-    server = os.getppid() if server is None else server
+    server = server_process() if server is None else server
     for left in files():
         if not Path("/proc", left.name.split("_")[2]).exists():
             with contextlib.suppress(OSError):  # somebody else's
                 left.unlink()
     started = Path(f"/proc/{server}/stat").read_text().rsplit(")", 1)[1].split()[19]  # process ids come again
     return SHARED_MEMORY / f"nudenet_{kind}_{server}_{started}_{name}"
+
+
+def server_process() -> int:
+    """Process id of the tritonserver that started this Python model: its parent.
+
+    Raises:
+        ProcessLookupError: it ended while this process was starting. The parent now is whoever adopts orphans, often
+            process 1, and a file in its name would never be removed.
+    """
+    parent = os.getppid()
+    program, *arguments = Path("/proc/self/cmdline").read_bytes().split(b"\0")
+    if Path(os.fsdecode(program)).name == _STUB and str(parent).encode() not in arguments:
+        name = Path(f"/proc/{parent}/comm").read_text().strip()
+        if name != "tritonserver":
+            raise ProcessLookupError(f"the server of this process has ended: its parent is {name} ({parent}) now")
+    return parent
 
 
 def files(server: int | str = "*") -> Iterator[Path]:
