@@ -52,7 +52,7 @@ gateway: setup  ## plain HTTP and JSON in front of a running server, at http://1
 	$(PY) tools/gateway.py $(ARGS)
 
 chaos: setup $(VENV)/.chaos  ## bad input, kills, overload and a soak against real servers; an hour, prints a table
-	PYTHONPATH=tools:tests $(PY) -m chaos $(ARGS)
+	PYTHONPATH=tools:tests:model_repository/nudenet/1 $(PY) -m chaos $(ARGS)
 
 mutants: setup $(VENV)/.chaos  ## change code a little, one change at a time: do its tests notice? (ARGS="jpeg nms"); about an hour
 	PYTHONPATH=tests $(PY) -m mutants $(ARGS)

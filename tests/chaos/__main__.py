@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -88,7 +90,87 @@ def delivery(count: int) -> list[tuple[str, str]]:
     ]
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """How much of everything."""
+
+    mutants: int
+    seed: int
+    atheris_seconds: int
+    pictures: int
+    overload_seconds: float
+    rehearsal_seconds: float
+    soak_minutes: int
+    container_rounds: int
+
+
+Found = Iterator[tuple[str, list[tuple[str, str]]]]  # a heading, and its rows
+
+
+def bad_input(sizes: Sizes) -> Found:
+    with Server(Options(ports=Ports.free())) as server:
+        yield "bad pictures", bad_pictures(server)
+        yield "fuzzing", mutants(server, sizes.mutants, sizes.seed)
+    yield "fuzzing", coverage_guided(sizes.atheris_seconds, sizes.seed)
+
+
+def killed(sizes: Sizes) -> Found:
+    yield "faults", kills()
+    yield "delivery", delivery(sizes.pictures)
+
+
+def containers(sizes: Sizes) -> Found:
+    yield "containers", list(compose.rows(sizes.container_rounds))
+
+
+def overloaded(sizes: Sizes) -> Found:
+    server_cores, generator_cores = overload.split_cores()
+    cores = f"cores {server_cores} serve, {generator_cores} sends"
+    with overload.on(server_cores), Server(Options(ports=Ports.free())) as server, overload.on(generator_cores):
+        yield f"overload, {cores}", overload.flood(server.grpc_url, sizes.overload_seconds).rows()
+    with (
+        overload.on(server_cores),
+        Server(Options(ports=Ports.free())) as server,
+        overload.second_server() as bulk,
+        overload.on(generator_cores),
+    ):
+        found = overload.mixed(server.grpc_url, bulk.grpc_url, sizes.overload_seconds)
+        yield f"live and bulk, {cores}", found.rows()
+    with Server(Options(ports=Ports.free())) as server, overload.second_server() as bulk:
+        found = overload.mixed(server.grpc_url, bulk.grpc_url, sizes.overload_seconds)
+        yield "live and bulk, all on all cores", found.rows()
+
+
+def rehearsed(sizes: Sizes) -> Found:
+    server_cores, generator_cores = overload.split_cores()
+    cores = f"cores {server_cores} serve, {generator_cores} sends"
+    for engine, name in (("stand_in_slow", "slow stand-in"), ("openvino", "OpenVINO")):
+        options = process.rehearsal(engine, ports=Ports.free())
+        with overload.on(server_cores), Server(options) as server, overload.on(generator_cores):
+            rehearsal.capacity(server, 2)  # caches, lazy loading
+            title = f"rehearsal, {name}, {cores}"
+            yield f"{title}: overload", rehearsal.flood(server, sizes.rehearsal_seconds)
+            yield f"{title}: impatient clients", rehearsal.impatient(server, sizes.rehearsal_seconds)
+            yield f"{title}: oversized requests", rehearsal.oversized(server, fuzz.ASTRONAUT.read_bytes(), 10)
+
+
+def soaked(sizes: Sizes) -> Found:
+    with Server(Options(ports=Ports.free())) as server:
+        yield "soak", soak(server, 60, sizes.soak_minutes + 1).rows()
+
+
+PARTS: dict[str, Callable[[Sizes], Found]] = {
+    "bad-input": bad_input,
+    "faults": killed,
+    "containers": containers,
+    "overload": overloaded,
+    "rehearsal": rehearsed,
+    "soak": soaked,
+}
+
+
 def main(
+    only: Annotated[list[str] | None, typer.Option(help=f"Parts to run: {', '.join(PARTS)}.")] = None,
     mutant_count: Annotated[int, typer.Option("--mutants")] = 20_000,
     seed: int = 1,
     atheris_seconds: int = 120,
@@ -98,46 +180,28 @@ def main(
     soak_minutes: int = 10,
     container_rounds: int = 10,
 ) -> None:
-    """Run everything; about an hour by default."""
+    """Run everything, or some parts; about an hour by default."""
+    if unknown := set(only or ()) - PARTS.keys():
+        raise typer.BadParameter(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     ensure_onnx()
+    sizes = Sizes(
+        mutant_count,
+        seed,
+        atheris_seconds,
+        pictures,
+        overload_seconds,
+        rehearsal_seconds,
+        soak_minutes,
+        container_rounds,
+    )
     table = Table("", "", title="chaos", title_justify="left")
-
-    def add(section: str, rows: list[tuple[str, str]]) -> None:
-        table.add_section()
-        table.add_row(f"[bold]{section}[/]", "")
-        for name, value in rows:
-            table.add_row(f"  {name}", value)
-            console.print(f"{section}: {name}: {value}", highlight=False)
-
-    with Server(Options(ports=Ports.free())) as server:
-        add("bad pictures", bad_pictures(server))
-        add("fuzzing", mutants(server, mutant_count, seed))
-    add("fuzzing", coverage_guided(atheris_seconds, seed))
-    add("faults", kills())
-    add("containers", list(compose.rows(container_rounds)))
-    add("delivery", delivery(pictures))
-    server_cores, generator_cores = overload.split_cores()
-    with overload.on(server_cores), Server(Options(ports=Ports.free())) as server, overload.on(generator_cores):
-        title = f"overload, cores {server_cores} serve, {generator_cores} sends"
-        add(title, overload.flood(server.grpc_url, overload_seconds).rows())
-    with (
-        overload.on(server_cores),
-        Server(Options(ports=Ports.free())) as server,
-        overload.second_server() as bulk,
-        overload.on(generator_cores),
-    ):
-        title = f"live and bulk, cores {server_cores} serve, {generator_cores} sends"
-        add(title, overload.mixed(server.grpc_url, bulk.grpc_url, overload_seconds).rows())
-    with Server(Options(ports=Ports.free())) as server, overload.second_server() as bulk:
-        add("live and bulk, all on all cores", overload.mixed(server.grpc_url, bulk.grpc_url, overload_seconds).rows())
-    for engine, title in (("stand_in_slow", "rehearsal, slow stand-in"), ("openvino", "rehearsal, OpenVINO")):
-        with Server(process.rehearsal(engine, ports=Ports.free())) as server:
-            rehearsal.capacity(server, 2)  # caches, lazy loading
-            add(f"{title}: overload", rehearsal.flood(server, rehearsal_seconds))
-            add(f"{title}: impatient clients", rehearsal.impatient(server, rehearsal_seconds))
-            add(f"{title}: oversized requests", rehearsal.oversized(server, fuzz.ASTRONAUT.read_bytes(), 10))
-    with Server(Options(ports=Ports.free())) as server:
-        add("soak", soak(server, 60, soak_minutes + 1).rows())
+    for part in only or PARTS:
+        for heading, rows in PARTS[part](sizes):
+            table.add_section()
+            table.add_row(f"[bold]{heading}[/]", "")
+            for name, value in rows:
+                table.add_row(f"  {name}", value)
+                console.print(f"{heading}: {name}: {value}", highlight=False)
     console.print(table)
 
 

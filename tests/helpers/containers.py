@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,6 +152,11 @@ class Container:
     def restarts(self) -> int:
         """How often the engine has started it anew."""
         return int(self.inspect(".RestartCount"))
+
+    def up_seconds(self) -> float:
+        """How long it has run since the engine last started it."""
+        started = datetime.fromisoformat(self.inspect(".State.StartedAt").strip()[:19] + "+00:00")
+        return (datetime.now(timezone.utc) - started).total_seconds()
 
     def shared_memory(self) -> set[str]:
         """Names of the files in /dev/shm."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import signal
+import subprocess
+import sys
 
 import pytest
 import typer
@@ -14,6 +17,7 @@ import serve
 import tune
 import ui
 from container import check_plan, supervisor
+from nudenet_tools import ROOT
 from nudenet_tools.server import prepare, process, tuning
 
 STARTERS = {"demo": demo.demo, "serve": serve.serve, "perf": perf.perf, "ui": ui.ui}
@@ -71,3 +75,14 @@ def test_a_plan_that_does_not_fit_is_an_error_line(name, run, tmp_path, monkeypa
     assert result.exit_code == 1
     assert f"{name}: " in result.output
     assert "make plan" in result.output
+
+
+@pytest.mark.parametrize("name", ["chaos", "mutants"])
+def test_what_make_starts_finds_its_modules(name):
+    """As the Makefile says it, without installing what the target needs besides."""
+    makefile = (ROOT / "Makefile").read_text()
+    (line,) = re.findall(rf"^\t(PYTHONPATH=.* -m {name} )\$\(ARGS\)$", makefile, re.MULTILINE)
+    command = line.replace("$(PY)", sys.executable) + "--help"
+    result = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert "usage" in result.stdout.lower()
