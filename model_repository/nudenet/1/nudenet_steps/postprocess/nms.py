@@ -129,7 +129,7 @@ def _suppress(boxes: np.ndarray, sizes: np.ndarray, iou_threshold: float, most: 
     Returns:
         indices of the kept boxes, best first.
     """
-    x1, y1, x2, y2 = boxes.T
+    x1, y1, x2, y2 = np.ascontiguousarray(boxes.T)  # numpy takes half of the time for neighbours in memory
     overlap = np.minimum.outer(x2, x2) - np.maximum.outer(x1, x1)
     np.maximum(overlap, 0, out=overlap)
     height = np.minimum.outer(y2, y2) - np.maximum.outer(y1, y1)
