@@ -51,9 +51,9 @@ class BulkError(RuntimeError):
     """The run cannot go on; the message says why."""
 
 
-def make_detector(urls: tuple[str, ...], parameters: Parameters) -> Detector:
+def make_detector(urls: tuple[str, ...], parameters: Parameters, access: options.Access) -> Detector:
     """Called in each actor: clients and engines do not travel."""
-    return ServerDetector(urls, parameters) if urls else EmbeddedDetector(parameters)
+    return ServerDetector(urls, parameters, access) if urls else EmbeddedDetector(parameters)
 
 
 def pending(names: Iterable[str], done: set[str], part_size: int) -> list[pa.Table]:
@@ -84,7 +84,12 @@ def connect(address: str | None, cpus: int | None) -> None:
 
 
 def run(
-    tables: list[pa.Table], output: str, urls: tuple[str, ...], parameters: Parameters, actors: int
+    tables: list[pa.Table],
+    output: str,
+    urls: tuple[str, ...],
+    parameters: Parameters,
+    actors: int,
+    access: options.Access,
 ) -> Iterator[tuple[int, int]]:
     """Work through `tables`; yields (pictures, bad ones) of each part when it is written.
 
@@ -93,7 +98,7 @@ def run(
 
     Ray keeps a bounded number of parts in flight, so a slow server or store slows the reading down.
     """
-    detector = functools.partial(make_detector, urls, parameters)
+    detector = functools.partial(make_detector, urls, parameters, access)
     parts = ray.data.from_arrow(tables).map_batches(
         Worker,
         fn_constructor_args=(output, detector, parameters),
@@ -118,6 +123,9 @@ def main(
     url: Annotated[
         list[str] | None, typer.Option(help="A server's gRPC host and port; default: embedded engine.")
     ] = None,
+    tls: options.UseTls = False,
+    ca: options.Ca = None,
+    api_key_file: options.ApiKeyFile = None,
     column: Annotated[str, typer.Option(help="Column of a Parquet listing that holds the names.")] = "source",
     actors: Annotated[int, typer.Option(min=0, help="Processes; 0: two a server, or one a core.")] = 0,
     part_size: Annotated[
@@ -128,6 +136,7 @@ def main(
     address: Annotated[str | None, typer.Option(help="Ray cluster, e.g. auto; default: this machine.")] = None,
 ) -> None:
     """Detect in all pictures of SOURCE and write one row for each to OUTPUT. Run it again to go on."""
+    access = options.access(tls, ca, api_key_file)
     urls, parameters = tuple(url or ()), Parameters(confidence_threshold, priority=BULK_PRIORITY, policy=policy)
     try:
         note = functools.partial(console.print, markup=False, soft_wrap=True)
@@ -153,7 +162,7 @@ def main(
     try:
         with Progress(*columns, console=console) as progress:
             bar = progress.add_task("pictures", total=total)
-            for pictures, refused in run(tables, output, urls, parameters, workers):
+            for pictures, refused in run(tables, output, urls, parameters, workers, access):
                 bad += refused
                 finished.append((time.monotonic(), pictures))
                 progress.advance(bar, pictures)

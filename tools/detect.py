@@ -143,6 +143,7 @@ def detect(
     http_port: options.HttpPort = 8000,
     tls: options.UseTls = False,
     ca: options.Ca = None,
+    api_key_file: options.ApiKeyFile = None,
     confidence_threshold: options.ConfidenceThreshold = None,
     iou_threshold: options.IouThreshold = None,
     max_detections: options.MaxDetections = None,
@@ -183,7 +184,7 @@ def detect(
                 protocol="http" if http else "grpc",
                 deadline=deadline,
                 concurrency=concurrency,
-                tls=nudenet_client.Tls(ca) if tls or ca else None,
+                **options.access(tls, ca, api_key_file),
             ) as client,
         ):
             answers = client.detect_many(

@@ -81,6 +81,7 @@ def main(
     grpc_port: options.GrpcPort = 8001,
     tls: options.UseTls = False,
     ca: options.Ca = None,
+    api_key_file: options.ApiKeyFile = None,
     confidence_threshold: options.ConfidenceThreshold = None,
     iou_threshold: options.IouThreshold = None,
     max_detections: options.MaxDetections = None,
@@ -160,7 +161,7 @@ def main(
                 url or f"127.0.0.1:{grpc_port}",
                 deadline=deadline,
                 retries=4 if every_frame else 0,  # live, the next frame is worth more than this one
-                tls=nudenet_client.Tls(ca) if tls or ca else None,
+                **options.access(tls, ca, api_key_file),
             )
         )
         file: TextIO | None = None

@@ -27,6 +27,7 @@ def main(
     grpc_port: options.GrpcPort = 8001,
     tls: options.UseTls = False,
     ca: options.Ca = None,
+    api_key_file: options.ApiKeyFile = None,
     confidence_threshold: options.ConfidenceThreshold = None,
     iou_threshold: options.IouThreshold = None,
     max_detections: options.MaxDetections = None,
@@ -65,7 +66,7 @@ def main(
         note(str(error), "red")
         raise typer.Exit(1) from error
     with nudenet_client.Client(
-        url or f"127.0.0.1:{grpc_port}", deadline=deadline, tls=nudenet_client.Tls(ca) if tls or ca else None
+        url or f"127.0.0.1:{grpc_port}", deadline=deadline, **options.access(tls, ca, api_key_file)
     ) as client:
         for one, stem in zip(found, source.file_stems(found), strict=True):
             if stop.is_set():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +73,20 @@ def test_the_proxy_refuses_plaintext_and_a_missing_key(service: Service, tls: Tl
         pytest.raises(ClientError),
     ):
         plain.detect(PICTURE)
+
+
+def test_tools_reach_the_proxy_with_the_key(service: Service, tls: Tls, triton: Container, tmp_path):
+    picture, key = tmp_path / "astronaut.jpg", tmp_path / "key"
+    picture.write_bytes(PICTURE)
+    key.write_text(containers.API_KEY)
+    way = ["--url", service.address, "--ca", str(tls.root_certificates), "--api-key-file", str(key)]
+    result = subprocess.run(
+        [sys.executable, containers.ROOT / "tools/detect.py", str(picture), "--json", *way],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert [one["label"] for one in json.loads(result.stdout)["detections"]] == ["FACE_FEMALE"], result.stderr
 
 
 def test_administration_is_closed_inside_too(triton: Container):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, TypeAlias, TypedDict
 
 import typer
 
 from container import repository
+from nudenet_client import Tls
 from nudenet_tools.pictures import drawing
 
 Url: TypeAlias = Annotated[str, typer.Option(help="Host and port; default: 127.0.0.1 and GRPC_PORT or HTTP_PORT.")]
@@ -15,6 +17,9 @@ GrpcPort: TypeAlias = Annotated[int, typer.Option(envvar="GRPC_PORT", hidden=Tru
 HttpPort: TypeAlias = Annotated[int, typer.Option(envvar="HTTP_PORT", hidden=True)]
 UseTls: TypeAlias = Annotated[bool, typer.Option("--tls", help="Encrypt, trusting the system's certificates.")]
 Ca: TypeAlias = Annotated[Path | None, typer.Option(help="Encrypt, trusting this PEM file.")]
+ApiKeyFile: TypeAlias = Annotated[
+    Path | None, typer.Option(help="For a proxy: a file with nothing but the API key. Default: $NUDENET_API_KEY.")
+]
 ConfidenceThreshold: TypeAlias = Annotated[float | None, typer.Option(help="Least confidence, 0 to 1.")]
 IouThreshold: TypeAlias = Annotated[float | None, typer.Option(help="Overlap above which the weaker box goes.")]
 MaxDetections: TypeAlias = Annotated[int | None, typer.Option(help="Per picture, best first.")]
@@ -27,6 +32,37 @@ CensorClasses: TypeAlias = Annotated[str, typer.Option(help="Labels to censor, c
 CensorStyle: TypeAlias = Annotated[drawing.Style, typer.Option(help="How to censor.")]
 
 CENSORED_BY_DEFAULT = ",".join(drawing.CENSORED_BY_DEFAULT)
+
+
+class Access(TypedDict):
+    """How to reach a server, as `nudenet_client.Client` takes it."""
+
+    tls: Tls | None
+    api_key: str | None
+
+
+LOCAL: Access = {"tls": None, "api_key": None}
+
+
+def access(tls: bool, ca: Path | None, api_key_file: Path | None) -> Access:
+    """What the options above say. A key is no option itself: command lines are seen by everybody on the machine.
+
+    Raises:
+        typer.BadParameter: the file cannot be read or is empty, or a key would travel unencrypted.
+    """
+    key = os.environ.get("NUDENET_API_KEY") or None
+    if api_key_file is not None:
+        try:
+            key = api_key_file.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise typer.BadParameter(f"{api_key_file}: {error}", param_hint="--api-key-file") from error
+        if not key:
+            raise typer.BadParameter(f"{api_key_file} is empty", param_hint="--api-key-file")
+    if key is not None and not (tls or ca):
+        raise typer.BadParameter(
+            "an API key is sent encrypted only: add --tls or --ca FILE", param_hint="--api-key-file"
+        )
+    return {"tls": Tls(ca) if tls or ca else None, "api_key": key}
 
 
 def split_labels(text: str, option: str) -> list[str]:

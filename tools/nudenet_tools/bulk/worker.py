@@ -13,6 +13,7 @@ from container import repository
 from nudenet_client import Client, ClientError, Detections, Parameters, PictureError, upright_size
 from nudenet_tools.bulk import sources
 from nudenet_tools.bulk.parts import Parts
+from nudenet_tools.options import LOCAL, Access
 
 if TYPE_CHECKING:
     from nudenet_steps.postprocess import policy
@@ -33,8 +34,8 @@ class Detector(Protocol):
 class ServerDetector:
     """Asks Triton servers. Every part is spread evenly over all of them."""
 
-    def __init__(self, urls: Sequence[str], parameters: Parameters) -> None:
-        self._clients = [Client(url, deadline=120, retries=PATIENCE, round_robin=True) for url in urls]
+    def __init__(self, urls: Sequence[str], parameters: Parameters, access: Access = LOCAL) -> None:
+        self._clients = [Client(url, deadline=120, retries=PATIENCE, round_robin=True, **access) for url in urls]
         self._parameters = parameters
 
     def __call__(self, files: Sequence[bytes]) -> list[Detections]:
