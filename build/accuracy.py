@@ -29,6 +29,8 @@ from nudenet_build.evaluation.engines import Engine, OnnxRuntime, openvino_engin
 from nudenet_build.evaluation.variants import decode_full, variants
 from nudenet_build.graph.export import DYNAMIC_OUTPUT, write_graph
 from nudenet_build.graph.precision import MIN_FRAMES, PrecisionError, load_calibration, to_fp16, to_int8
+from nudenet_steps.engines import EngineError
+from nudenet_steps.engines.cpu_precision import INT8_GRAPH, int8_fault, write_record
 from nudenet_steps.engines.openvino import has_bf16
 from nudenet_steps.pipeline import Preprocessor, labels
 from nudenet_steps.postprocess import nms
@@ -200,6 +202,28 @@ def run_precisions(
             rows.setdefault(name, []).extend(evaluation.detect(engine, half))
 
 
+def _record_int8(evaluation: Evaluation, fp32_path: Path, console: Console) -> int:
+    """Judge the served INT8 graph and keep the outcome beside it; the exit status."""
+    graph = fp32_path.with_name(INT8_GRAPH)
+    if not graph.is_file():
+        raise AccuracyError(f"no graph at {graph}: python build/precision.py --precision INT8")
+    used = list(dict.fromkeys(evaluation.canvases))
+    rows = {
+        report.FP32: evaluation.detect(OnnxRuntime(fp32_path)),
+        report.INT8_OPENVINO: evaluation.detect(openvino_engine(graph, "INT8", used)),
+    }
+    agreements = [report.agree(rows[report.FP32], rows[report.INT8_OPENVINO], threshold) for threshold in THRESHOLDS]
+    f1, detections = min(one.f1 for one in agreements), agreements[0].reference
+    write_record(graph, f1, report.GOALS[report.INT8_OPENVINO], detections, len(evaluation.sources))
+    fault = int8_fault(graph.parent)
+    console.print(
+        f"{graph}: F1 {f1:.4f} against FP32, {detections} detections, {len(evaluation.sources)} pictures; precision "
+        f"auto {f'does not serve it: {fault}' if fault else 'may serve it where it is faster'}",
+        soft_wrap=True,
+    )
+    return 1 if fault else 0
+
+
 def main(
     images: Annotated[
         list[str] | None, typer.Option(help="Folder, glob or video; repeat. Default: bundled ones.")
@@ -219,6 +243,13 @@ def main(
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Most pictures to take, evenly.")] = 2000,
     seed: Annotated[int, typer.Option(help="Seed of the variants; INT8 layers were chosen on 0, 1 and 2.")] = 3,
+    record_int8: Annotated[
+        bool,
+        typer.Option(
+            help="Judge only model.int8.onnx beside the FP32 graph, on pictures it was not calibrated on; its record "
+            "tells precision auto whether it keeps the goal."
+        ),
+    ] = False,
     json_output: Annotated[Path | None, typer.Option("--json", help="Also write the figures there.")] = None,
 ) -> None:
     """Print how far each precision is from FP32 and from NudeDetector; exit 1 when a goal is missed."""
@@ -238,9 +269,11 @@ def main(
             )
             size = fp32.canvases[0] if len(fp32.canvases) == 1 else LARGEST
             calibration = load_calibration(calibration_data, *size) if calibration_data else None
-            evaluation = prepare(items, fp32, folder)
+            evaluation = prepare(items, fp32, folder, package=not record_int8)
+            if record_int8:
+                raise typer.Exit(_record_int8(evaluation, model, console))
             run_precisions(evaluation, model, folder, calibration, keep)
-    except (AccuracyError, PrecisionError, SourceError, OSError) as error:
+    except (AccuracyError, EngineError, PrecisionError, SourceError, OSError) as error:
         typer.echo(f"accuracy: {error}", err=True)
         raise typer.Exit(2) from error
     names = list(dict.fromkeys(evaluation.sources))

@@ -23,7 +23,7 @@ console = Console(highlight=False)
 def demo() -> int:
     """Exit code of the demo: 0 when the picture was answered."""
     with process.Server(tuned_options()) as running:  # on free ports: beside a running server, too
-        console.print(f"tritonserver ready after {running.seconds_to_ready:.1f} s: {running.engine()}")
+        console.print(f"tritonserver ready after {running.seconds_to_ready:.1f} s: {running.engine_and_reason()}")
         detect = [sys.executable, str(ROOT / "tools" / "detect.py"), os.path.relpath(PICTURE)]
         return subprocess.run([*detect, "--url", running.grpc_url, "--annotate", str(OUTPUT)], check=False).returncode
 

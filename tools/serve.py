@@ -35,7 +35,7 @@ def _show(line: str) -> None:
 
 def _introduce(running: Server) -> None:
     """Say where the server is, once it is ready."""
-    console.print(f"[bold]ready[/] after {running.seconds_to_ready:.1f} s: {running.engine()}")
+    console.print(f"[bold]ready[/] after {running.seconds_to_ready:.1f} s: {running.engine_and_reason()}")
     console.print(f"  HTTP     http://{running.http_url}")
     console.print(f"  gRPC     {running.grpc_url}")
     console.print(f"  metrics  {running.metrics_url}")

@@ -6,23 +6,26 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tritonclient.grpc as grpc
 import typer
 from typer.testing import CliRunner
 
+import accuracy
 import collect_calibration_data
 import precision
 from container.repository import MODEL_REPOSITORY
 from nudenet_build.evaluation.variants import variants
-from nudenet_tools.server import tuning
+from nudenet_steps.engines import cpu_precision
+from nudenet_tools.server import precision_times, tuning
 from nudenet_tools.server.process import Options, Ports, Server
 
 
-def run(command, *arguments: object) -> str:
+def run(command, *arguments: object, status: int = 0) -> str:
     app = typer.Typer()
     app.command()(command)
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == status, result.output
     return result.output
 
 
@@ -46,13 +49,37 @@ def test_from_pictures_to_a_server_on_the_int8_engine(server, onnx_path, data_fo
     run(collect_calibration_data.main, frames, "--output", calibration, "--model", graph)
     run(precision.main, "--precision", "INT8", "--calibration-data", calibration, "--onnx", graph)
 
-    lines: list[str] = []
-    options = Options(
-        ports=Ports.free(), model_repository=models, tuning=tuning.for_cpu(2, "INT8"), on_log=lines.append
+    graph = graph.with_name(cpu_precision.INT8_GRAPH)
+    judged = run(
+        accuracy.main,
+        "--record-int8",
+        "--images",
+        frames,
+        "--limit",
+        8,
+        "--model",
+        graph.parent / "model.dynamic.onnx",
+        status=1,
     )
+    assert "auto does not serve it" in judged, "a handful of detections is no evidence"
+    assert precision_times.ensure(graph.parent, 2, pytest.fail).reason in judged  # and is no reason to measure
+    cpu_precision.write_record(graph, f1=0.97, goal=0.95, detections=213, pictures=486)
+    said: list[str] = []
+    key = cpu_precision.times_key(graph, 2)
+    for again in (False, False, True):
+        choice = precision_times.ensure(graph.parent, 2, said.append, again=again)
+        times = cpu_precision.read_times(graph, key)
+        assert len(times) == 2
+        assert 0 < times["INT8"] < 1000
+        assert f"INT8 {times['INT8']:.2f} ms a picture" in choice.reason
+    assert len(said) == 2, "what is known is not measured again unless asked"
+
+    cpu_precision.write_times(graph, key, dict.fromkeys(times, 9.0) | {"INT8": 4.0})  # whatever this CPU thinks of it
+    options = Options(ports=Ports.free(), model_repository=models, tuning=tuning.for_cpu(2))
     with Server(options) as on_int8:
         count, found = detect(on_int8.grpc_url, astronaut)
-    assert any("INT8" in line for line in lines if "nudenet_trt" in line)
+        assert on_int8.engine().endswith(", INT8")
+        assert "INT8; auto: INT8 4.00 ms a picture" in on_int8.engine_and_reason()
     expected_count, expected = detect(server.grpc_url, astronaut)
     assert count == expected_count == 1
     assert found[0, 4] == expected[0, 4]

@@ -67,7 +67,7 @@ def _introduce(server: Server) -> None:
             f"/dev/shm has {size >> 20} MB; requests of the largest size in all instances at once would take "
             f"{needed >> 20} MB: raise it, or such requests fail"
         )
-    say(f"ready after {server.seconds_to_ready:.1f} s: {server.engine()}; watching")
+    say(f"ready after {server.seconds_to_ready:.1f} s: {server.engine_and_reason()}; watching")
 
 
 def _collect_orphans(server: Server, stopped: threading.Event) -> None:

@@ -232,6 +232,10 @@ class Server:
 
     def engine(self) -> str:
         """What runs the detector, for people: ``OpenVINO 2026.4.1, BF16`` or ``TensorRT plan``."""
+        return self.engine_and_reason().split("; ", 1)[0]
+
+    def engine_and_reason(self) -> str:
+        """The same, with why its precision was chosen where that was left to it."""
         marker = "nudenet_trt: "
         said = [line.split(marker, 1)[1] for line in list(self.log) if marker in line and line.startswith("I")]
         return said[-1].strip('"') if said else "TensorRT plan"

@@ -35,7 +35,8 @@ class TritonPythonModel:
         self.canvases = served([int(dim) for dim in config["input"][0]["dims"]])
         engine = engine_class(value["engine"])  # its libraries are needed only where it runs
         self.engine = engine(folder, config["max_batch_size"], value["precision"], value["threads"], self.canvases)
-        pb_utils.Logger.log_info(f"nudenet_trt: {self.engine.name}, {self.engine.precision}")
+        why = f"; auto: {self.engine.reason}" if self.engine.reason else ""
+        pb_utils.Logger.log_info(f"nudenet_trt: {self.engine.name}, {self.engine.precision}{why}")
         self.pictures = ProcessCounts("detectors")  # that all instances are at work on
         self.heartbeat = Heartbeat(args["model_instance_name"])
         self.counters = Counters(pb_utils, failures.METRICS)

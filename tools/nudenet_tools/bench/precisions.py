@@ -1,11 +1,7 @@
-"""Time the CPU engine of nudenet_trt in each precision: milliseconds a picture, one thread, batch 8 and 1.
-
-Precisions take turns in short rounds, so that a disturbance from outside meets all of them.
-"""
+"""Time the CPU engine of nudenet_trt in each precision: milliseconds a picture, one thread, batch 8 and 1."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -15,33 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from nudenet_steps.engines import EngineError
+from nudenet_steps.engines.cpu_precision import INT8_GRAPH
 from nudenet_steps.engines.openvino import OpenVinoEngine, has_bf16
 from nudenet_steps.pipeline import ENGINE_FILES
 from nudenet_steps.preprocess.canvas import SPECIFIED
+from nudenet_tools.server.precision_times import time_precisions
 
 BATCHES = (8, 1)
-INT8_FILE = "model.int8.onnx"
-
-
-def time_precisions(engines: dict[str, OpenVinoEngine], batch: np.ndarray, rounds: int) -> dict[str, np.ndarray]:
-    """Milliseconds a picture in each round, by precision.
-
-    Args:
-        engines: by precision.
-        batch: UINT8 [n,3,H,W].
-        rounds: how many rounds; each is the best of three calls.
-    """
-    times: dict[str, list[float]] = {name: [] for name in engines}
-    for _ in range(rounds):
-        for name, served in engines.items():
-            served.infer([batch])
-            calls = []
-            for _ in range(3):
-                start = time.perf_counter()
-                served.infer([batch])
-                calls.append(time.perf_counter() - start)
-            times[name].append(1000 * min(calls) / len(batch))
-    return {name: np.array(values) for name, values in times.items()}
 
 
 def precisions(
@@ -51,10 +27,10 @@ def precisions(
 ) -> None:
     """Print milliseconds a picture for FP32, BF16 and INT8 on OpenVINO, and the speed relative to the first."""
     names = ["FP32", *(["BF16"] if has_bf16() else [])]
-    if (folder / INT8_FILE).is_file():
+    if (folder / INT8_GRAPH).is_file():
         names.append("INT8")
     else:
-        typer.echo(f"no {INT8_FILE}: python build/precision.py --precision INT8 makes it", err=True)
+        typer.echo(f"no {INT8_GRAPH}: python build/precision.py --precision INT8 makes it", err=True)
     try:
         engines = {name: OpenVinoEngine(folder, max(BATCHES), name, threads, (SPECIFIED,)) for name in names}
     except EngineError as error:

@@ -9,8 +9,9 @@ from pathlib import Path
 from rich.console import Console
 
 from container import check_plan
+from container.tuning import cores
 from nudenet_tools import MODEL_REPOSITORY, ROOT
-from nudenet_tools.server import tuning
+from nudenet_tools.server import precision_times, tuning
 from nudenet_tools.server.process import Installation, Options, Ports, ServerError, find_installation
 
 PLAN = MODEL_REPOSITORY / "nudenet_trt" / "1" / "model.plan"
@@ -54,7 +55,9 @@ def choose_config(installation: Installation, plan: Path = PLAN, engine: Path = 
 
 
 def prepare(config_name: str = "") -> str:
-    """The configuration to serve: `config_name`, or the one that fits this machine; exports the graph it needs.
+    """The configuration to serve: `config_name`, or the one that fits this machine; makes what it needs.
+
+    That is the graph, and the times by which the cpu configuration's precision is chosen.
 
     Raises:
         ServerError: no tritonserver, a plan or an engine that does not fit, or a failed export.
@@ -67,6 +70,8 @@ def prepare(config_name: str = "") -> str:
         raise ServerError(str(error)) from error
     if name not in ("", "rtx"):  # those serve what was built
         ensure_onnx()
+    if name == "cpu":
+        precision_times.ensure(ONNX.parent, cores(), console.print)
     return name
 
 

@@ -36,6 +36,7 @@ class Engine(Protocol):
 
     name: str  # engine and version, for the log
     precision: str  # the one in use
+    reason: str  # why that is what `auto` means here, for the log; empty where there was no choice
 
     def __init__(
         self,

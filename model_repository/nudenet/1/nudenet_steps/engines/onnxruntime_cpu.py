@@ -15,6 +15,8 @@ from nudenet_steps.preprocess.letterbox import TO_UNIT
 class OnnxRuntimeEngine:
     """Any graph with the detector's FP32 `input`; FP32 unless the graph itself says otherwise."""
 
+    reason = ""  # no choice of precision
+
     def __init__(
         self,
         folder: Path,

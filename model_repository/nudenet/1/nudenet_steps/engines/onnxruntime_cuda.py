@@ -25,6 +25,8 @@ _PIXELS = np.dtype(np.uint8)
 class CudaEngine:
     """One session for each canvas and input type; every batch size is captured on the same memory, see `Batch`."""
 
+    reason = ""  # no choice of precision
+
     def __init__(
         self,
         folder: Path,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nudenet_steps.engines import EngineError
+from nudenet_steps.engines import EngineError, cpu_precision
 from nudenet_steps.preprocess.canvas import CANVASES, Canvas
 
 PRECISIONS = ("auto", "FP32", "BF16", "INT8")
@@ -169,7 +169,7 @@ class OpenVinoEngine:
         Args:
             folder: holds model.dynamic.onnx, and model.int8.onnx for precision INT8.
             max_batch: largest number of pictures in one call.
-            precision: one of `PRECISIONS`; auto is BF16 convolutions where the CPU has them, else FP32.
+            precision: one of `PRECISIONS`; auto is the fastest that keeps the accuracy goal, see `cpu_precision`.
             threads: CPU threads; 0 uses all cores.
             canvases: which are served; the first is expected most.
 
@@ -180,19 +180,22 @@ class OpenVinoEngine:
 
         if precision not in PRECISIONS:
             raise EngineError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-        self._path = folder / ("model.int8.onnx" if precision == "INT8" else "model.dynamic.onnx")
+        native = has_bf16()
+        self._threads = threads or len(os.sched_getaffinity(0))
+        self.reason = ""
+        if precision == "auto":
+            precision, self.reason = cpu_precision.choose(folder, self._threads, native)
+        self._path = folder / (cpu_precision.INT8_GRAPH if precision == "INT8" else "model.dynamic.onnx")
         if not self._path.is_file():
             script = "precision.py --precision INT8" if precision == "INT8" else "export_onnx.py"
             raise EngineError(f"{self._path} is missing: run python build/{script}")
         self._core = openvino.Core()
-        native = has_bf16()
         if precision == "BF16" and not native:
             raise EngineError("this CPU has no BF16 instructions: use precision auto or FP32")
         # What INT8 leaves unquantised gains from BF16 too; the box decode stays FP32 by the graph's design.
         self._hint = "bf16" if native and precision != "FP32" else "f32"
         self.name = f"OpenVINO {openvino.__version__.split('-')[0]}"
-        self.precision = precision if precision != "auto" else {"bf16": "BF16", "f32": "FP32"}[self._hint]
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self.precision = precision
         self._max_batch, self._canvases = max_batch, tuple(canvases)
         self._compilers: dict[np.dtype, _Compiler] = {}
         self._networks: dict[tuple[Canvas, np.dtype], _Network] = {}

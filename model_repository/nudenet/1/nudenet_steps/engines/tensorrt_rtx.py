@@ -29,6 +29,8 @@ _BUILD = "python build/convert_to_tensorrt.py --runtime rtx"
 class TensorRtRtxEngine:
     """One engine, one execution context; each batch size of each canvas is compiled and captured before any request."""
 
+    reason = ""  # no choice of precision
+
     def __init__(
         self,
         folder: Path,
