@@ -50,7 +50,9 @@ def _parts(text: str) -> list[Part]:
 
 @app.command()
 def run(
-    only: Annotated[str, typer.Option(help="Comma-separated parts: ensemble, open, peers, int8, growth.")] = "",
+    only: Annotated[
+        str, typer.Option(help="Comma-separated parts: ensemble, open, peers, int8, growth, aspects.")
+    ] = "",
     quick: Annotated[
         bool, typer.Option(help="One short round, to see that all works; the figures mean little.")
     ] = False,

@@ -14,7 +14,7 @@ import pytest
 
 from container import repository
 from nudenet_tools import ROOT
-from nudenet_tools.bench import frames, int8
+from nudenet_tools.bench import frames, int8, promises
 
 
 def run(output: Path, parts: str) -> tuple[dict, str]:
@@ -69,6 +69,22 @@ def test_a_short_run_measures_everything_on_the_same_pictures(tmp_path):
     assert (tmp_path / "a.svg").is_file()
     assert len(report["picture_bytes"]) >= 5
     assert all(100_000 < size < 175_000 for size in report["picture_bytes"])
+
+
+@pytest.mark.usefixtures("onnx_path")
+def test_aspects_are_measured_alone_and_mixed(tmp_path):
+    report, printed = run(tmp_path / "a.json", "aspects")
+    (row,) = report["rounds"]
+    loads = row["aspects"]
+    assert list(loads) == [*frames.ASPECTS, promises.MIXED]
+    for load in loads.values():
+        assert load["throughput"] > 0
+        assert load["failures"] == 0
+    assert set(loads[promises.MIXED]["canvas_batch"]) == {"180x320", "320x180", "320x320"}
+    assert "320x256" in loads["3:4"]["canvas_batch"]
+    assert all(1 <= mean <= 8 for load in loads.values() for mean in load["canvas_batch"].values())
+    assert [each["target"] for each in report["promises"]] == [">= 0.9"]
+    assert "mean batch by" in printed
 
 
 @pytest.mark.usefixtures("onnx_path")

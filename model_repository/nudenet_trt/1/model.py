@@ -20,7 +20,7 @@ from nudenet_steps.engines import check_canvas, choose_input, engine_class, grou
 from nudenet_steps.preprocess.canvas import served
 from nudenet_steps.serving import failures, model_parameters
 from nudenet_steps.serving.heartbeat import Heartbeat
-from nudenet_steps.serving.metrics import Counters
+from nudenet_steps.serving.metrics import BATCH_METRICS, BATCH_PICTURES, BATCHES, Counters
 from nudenet_steps.serving.process_counts import ProcessCounts
 
 
@@ -39,7 +39,7 @@ class TritonPythonModel:
         pb_utils.Logger.log_info(f"nudenet_trt: {self.engine.name}, {self.engine.precision}{why}")
         self.pictures = ProcessCounts("detectors")  # that all instances are at work on
         self.heartbeat = Heartbeat(args["model_instance_name"])
-        self.counters = Counters(pb_utils, failures.METRICS)
+        self.counters = Counters(pb_utils, failures.METRICS | BATCH_METRICS)
         self.failures = failures.Failures(pb_utils, self.counters, "nudenet_trt")
         gc.collect()
         gc.freeze()
@@ -82,6 +82,9 @@ class TritonPythonModel:
             except Exception as error:
                 responses |= {i: self.failures.response(error) for i in group}
                 continue
+            canvas = "x".join(map(str, parts[group[0]].shape[2:]))
+            self.counters.add(BATCHES, 1, canvas)
+            self.counters.add(BATCH_PICTURES, len(output), canvas)
             start = 0
             for i in group:
                 end = start + parts[i].shape[0]

@@ -9,6 +9,7 @@ from nudenet_tools import ROOT
 
 DATA = ROOT / "tests" / "data"
 SIZES = {"360p": (640, 360), "720p": (1280, 720), "1080p": (1920, 1080), "4K": (3840, 2160)}  # width, height, pixels
+ASPECTS = {"16:9": (1280, 720), "9:16": (720, 1280), "4:3": (1108, 831), "3:4": (831, 1108), "1:1": (960, 960)}
 QUALITY = 85
 NOISE = 5  # grey levels; enlarged pictures are smoother than a camera's, noise brings back its 100 to 170 KB
 
@@ -17,12 +18,12 @@ def frames(size: str = "720p") -> list[bytes]:
     """One frame of each bundled picture, always the same bytes.
 
     Args:
-        size: a key of `SIZES`.
+        size: a key of `SIZES` or of `ASPECTS`.
 
     Returns:
         JPEG files of quality 85.
     """
-    width, height = SIZES[size]
+    width, height = (SIZES | ASPECTS)[size]
     random = np.random.default_rng(0)
     found = []
     for path in sorted(DATA.glob("*.jpg")):

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table as RichTable
 
 from nudenet_steps.files import write_whole
 from nudenet_tools import ROOT
 from nudenet_tools.bench import promises, sizing
 from nudenet_tools.bench.promises import Promise, number
+from nudenet_tools.bench.table import Table
 
 RESULTS = ROOT / "bench" / "results"
 GPU_RESULT = RESULTS / "nvidia-h100.json"
@@ -30,30 +30,6 @@ STREAMS = (1, 10, 30, 100)
 
 class ReportError(ValueError):
     """A file is not what it should be; the message names it."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Text by row; the first column is left-aligned, the others right-aligned."""
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-    def rich(self) -> RichTable:
-        """For the terminal."""
-        table = RichTable(title=self.title, title_justify="left")
-        for index, column in enumerate(self.columns):
-            # What does not fit goes on in the next line; the default would cut it off.
-            table.add_column(column, justify="right" if index else "left", overflow="fold")
-        for row in self.rows:
-            table.add_row(*row)
-        return table
-
-    def markdown(self) -> str:
-        """For docs/benchmark.md."""
-        lines = [self.columns, ["---"] + ["---:"] * (len(self.columns) - 1), *self.rows]
-        return f"**{self.title}**\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def slug(machine: dict) -> str:
@@ -127,6 +103,8 @@ def tables(report: dict) -> list[Table]:
         found.append(_peer_table(report))
     if "open_loop" in report and "error" not in report["open_loop"]:
         found += _open_tables(report["open_loop"])
+    if "aspects" in first:
+        found.append(_aspect_table(report))
     for key, column in (("sizes", "picture"), ("batches", "pictures a request"), ("instances", "detector instances")):
         if key in report:
             found.append(_growth_table(report[key], key, column))
@@ -219,6 +197,23 @@ def _open_tables(load: dict) -> list[Table]:
             steps,
         ),
     ]
+
+
+def _aspect_table(report: dict) -> Table:
+    rows = []
+    for name in report["rounds"][0]["aspects"]:
+        loads = [row["aspects"][name] for row in report["rounds"]]
+        load = promises.median_load(loads)
+        batches = {canvas for each in loads for canvas in each["canvas_batch"]}
+        means = {
+            canvas: statistics.median(each["canvas_batch"][canvas] for each in loads if canvas in each["canvas_batch"])
+            for canvas in sorted(batches)
+        }
+        figures = [number(load[key]) for key in ("throughput", "p50", "p99", "core_ms")]
+        described = ", ".join(f"{canvas}: {number(mean)}" for canvas, mean in means.items())
+        rows.append((name, f"{load['level']:g}", *figures, described))
+    columns = ("pictures", "in flight", "pictures/s", "p50 ms", "p99 ms", "core-ms", "mean batch by canvas")
+    return Table("Aspects, 0.92 megapixels each", columns, rows)
 
 
 def _growth_table(loads: Sequence[dict], key: str, column: str) -> Table:

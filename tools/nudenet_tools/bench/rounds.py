@@ -13,6 +13,7 @@ from pathlib import Path
 
 from container.repository import MODEL_REPOSITORY, Tuning
 from nudenet_tools.bench import frames, int8, machine, perf_analyzer
+from nudenet_tools.bench.aspects import AspectsBench
 from nudenet_tools.bench.ceiling import CeilingBench
 from nudenet_tools.bench.load import Load, LoadBench, memory_mb
 from nudenet_tools.bench.peers import PeersBench
@@ -28,6 +29,7 @@ class Part(str, Enum):
     peers = "peers"
     int8 = "int8"
     growth = "growth"
+    aspects = "aspects"
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,12 @@ class Settings:
     sizes: tuple[str, ...] = ("360p", "720p", "1080p", "4K")
     batches: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8)
     instances: tuple[int, ...] = (1, 2, 3, 4)
+    aspect_s: float = 3.0
     growth_s: float = 2.4
     growth_concurrency: int = 8  # of batch 1; larger batches have fewer requests in flight, 8 pictures at least
 
 
-QUICK = Settings(1, (1, 8), (3, 8), 0.6, 1.5, 0.5, 2, 8, 30, 1.5, ("360p",), (8,), (1,), 1.5)
+QUICK = Settings(1, (1, 8), (3, 8), 0.6, 1.5, 0.5, 2, 8, 30, 1.5, ("360p",), (8,), (1,), 1.5, 1.5)
 
 
 class Bench:
@@ -84,7 +87,7 @@ class Bench:
         }
         with self._serve(tuning.for_cpu(self._cores)) as server:
             report["engine"], report["seconds_to_ready"] = server.engine(), server.seconds_to_ready
-            if self._parts & {Part.ensemble, Part.peers, Part.int8}:
+            if self._parts & {Part.ensemble, Part.peers, Part.int8, Part.aspects}:
                 report |= self._rounds(server)
             if Part.open in self._parts:
                 report["open_loop"] = self._open(server)
@@ -123,6 +126,9 @@ class Bench:
                 int8_server = stack.enter_context(self._serve(tuning.for_cpu(self._cores, "INT8"), models))
                 int8_load = self._load(stack, int8_server, settings.window_s)
                 int8_load.closed(settings.peer_concurrency)
+            if Part.aspects in self._parts:
+                self._say("compiling for every aspect")
+                aspects = stack.enter_context(AspectsBench(server, settings.aspect_s))
             self._say("warming up")
             load.closed(settings.levels[-1])
             for number in range(1, settings.rounds + 1):
@@ -144,6 +150,9 @@ class Bench:
                 if Part.peers in self._parts:
                     self._say(f"{name}: peers")
                     row["peers"] = {key: peer.as_dict() for key, peer in peers.measure(settings.peer_s).items()}
+                if Part.aspects in self._parts:
+                    self._say(f"{name}: aspects, and several at a time")
+                    row["aspects"] = aspects.measure()
                 rounds.append(row)
         return {**found, "rounds": rounds}
 

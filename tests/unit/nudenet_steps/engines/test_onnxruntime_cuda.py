@@ -67,7 +67,7 @@ class Session:
     """ONNX Runtime's session; candidate k of a picture is k times its mean."""
 
     def __init__(self, content, options, providers):
-        self.providers = [name for name, _ in providers]
+        self.providers, Session.options = [name for name, _ in providers], providers[0][1]
         self.source = onnx.load_from_string(content).graph.input[0]
 
     def get_providers(self):
@@ -139,7 +139,8 @@ def engine(runtime, tmp_path, monkeypatch):
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node("Identity", ["input"], ["output"])], "g", *[[v] for v in values]
     )
-    onnx.save(onnx.helper.make_model(graph), tmp_path / "model.fp16.onnx")
+    for name in ("model.fp16.onnx", "model.dynamic.onnx"):
+        onnx.save(onnx.helper.make_model(graph), tmp_path / name)
     engine = CudaEngine(tmp_path, 8, canvases=CANVASES)
     runtime.copies.clear()
     return engine
@@ -191,6 +192,12 @@ def test_canvases_do_not_mix(engine, pictures):
     first, second = engine.infer([pictures[:2]]), engine.infer([turned[:3]])
     np.testing.assert_allclose(first, expected(pictures[:2]), rtol=1e-5)
     np.testing.assert_allclose(second, expected(turned[:3]), rtol=1e-5)
+
+
+def test_only_fp32_gives_up_tensor_cores(engine, tmp_path):
+    assert Session.options["use_tf32"] == "1"  # 0 would take them from FP16, too
+    CudaEngine(tmp_path, 1, "FP32", canvases=CANVASES)
+    assert Session.options["use_tf32"] == "0"
 
 
 def test_a_cuda_error_says_so(engine, runtime, pictures):

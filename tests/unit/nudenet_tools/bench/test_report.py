@@ -267,3 +267,20 @@ def test_only_a_whole_run_stands_among_the_results(report, tmp_path, monkeypatch
 
 def test_unknown_parts_are_refused():
     assert "ensemble,open,peers,int8,growth" in run("run", "--only", "everything", status=2)
+
+
+def test_the_mix_is_compared_with_its_shares_one_after_the_other(report):
+    loads = {"16:9": 200.0, "9:16": 100.0, "1:1": 50.0, "4:3": 1.0}
+    row = {
+        name: {"level": 24, "throughput": value, "p50": 1.0, "p95": 1.0, "p99": 1.0, "failures": 0}
+        | {"core_ms": {"trt": 7.0}, "canvas_batch": {"180x320": 6.0}}
+        for name, value in {**loads, promises.MIXED: 126.0}.items()
+    }
+    report["rounds"] = [one | {"aspects": row} for one in report["rounds"]]
+    # 0.7/200 + 0.25/100 + 0.05/50 = 0.007 s a picture
+    found = verdict(promises.of_cpu(report), "single aspects")
+    assert found.value == pytest.approx(126 * 0.007)
+    assert not found.reached
+    (table,) = (table for table in bench_report.tables(report) if table.title.startswith("Aspects"))
+    assert table.rows[-1][0] == promises.MIXED
+    assert table.rows[-1][-1] == "180x320: 6.00"

@@ -10,7 +10,9 @@ from typing import Any
 from nudenet_steps.serving.metrics import Counters
 
 TOTAL = "nudenet_failures_total"
-METRICS = {TOTAL: ("Requests that a step answered with an error", ("step", "reason"))}
+METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
+    TOTAL: ("Requests that a step answered with an error", ("step", "reason"))
+}
 INTERNAL = "internal"  # not the request's fault, as far as we know
 
 

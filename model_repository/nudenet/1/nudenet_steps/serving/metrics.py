@@ -10,6 +10,12 @@ from typing import Any
 from nudenet_steps.serving import package
 
 FLUSH_SECONDS = 1.0
+BATCHES, BATCH_PICTURES = "nudenet_batches_total", "nudenet_batch_pictures_total"
+# Of the detector: Triton's own counters are of executions, in which several canvases may meet.
+BATCH_METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
+    BATCHES: ("Batches that the detector ran", ("canvas",)),
+    BATCH_PICTURES: ("Pictures in the batches that the detector ran", ("canvas",)),
+}
 
 
 class Counters:

@@ -1,0 +1,79 @@
+"""Pictures of one aspect, and of several at a time: throughput, and how full the detector's batches are by canvas."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+
+import numpy as np
+import tritonclient.grpc as grpc
+
+from nudenet_steps.serving.metrics import BATCH_PICTURES, BATCHES, FLUSH_SECONDS
+from nudenet_tools.bench import frames
+from nudenet_tools.bench.load import LoadBench
+from nudenet_tools.bench.promises import MIX, MIXED
+from nudenet_tools.server.process import Server
+
+MIX_LENGTH = 40  # pictures, in a seeded order, that repeat
+IN_FLIGHT = 24
+PROBES = 6  # requests at a time, so that each detector gets one
+
+
+class AspectsBench:
+    """A context manager around a load generator for each aspect and one for the mix."""
+
+    def __init__(self, server: Server, window_s: float) -> None:
+        self._server = server
+        files = {aspect: frames.frames(aspect) for aspect in frames.ASPECTS}
+        self._probe = files["16:9"][0]
+        mixed = [
+            files[aspect][i % len(files[aspect])]
+            for aspect, share in MIX.items()
+            for i in range(round(share * MIX_LENGTH))
+        ]
+        random.Random(0).shuffle(mixed)
+        self._loads = {
+            name: LoadBench(server, pictures, window_s) for name, pictures in {**files, MIXED: mixed}.items()
+        }
+
+    def __enter__(self) -> AspectsBench:
+        for load in self._loads.values():  # what compiles when it first comes does so now
+            load.closed(IN_FLIGHT, window_s=1.5)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for load in self._loads.values():
+            load.close()
+
+    def measure(self) -> dict[str, dict]:
+        """One load for each; by name, with ``canvas_batch``: pictures a batch of the detector by canvas."""
+        found, before = {}, self._counters()
+        for name, load in self._loads.items():
+            result = load.closed(IN_FLIGHT).as_dict()
+            after = self._counters()
+            recent, before = {key: value - before.get(key, 0) for key, value in after.items()}, after
+            result["canvas_batch"] = {
+                canvas: recent[BATCH_PICTURES, canvas] / count
+                for (metric, canvas), count in recent.items()
+                if metric == BATCHES and count > PROBES  # else those that fetch the counters
+            }
+            found[name] = result
+        return found
+
+    def _counters(self) -> dict[tuple[str, str], float]:
+        """By metric and canvas. A detector hands over what it has counted with its first request after a second."""
+        time.sleep(FLUSH_SECONDS)
+        tensor = grpc.InferInput("image", [1, 1], "BYTES")
+        tensor.set_data_from_numpy(np.array([[self._probe]], np.object_))
+        with grpc.InferenceServerClient(self._server.grpc_url) as client, ThreadPoolExecutor(PROBES) as threads:
+            list(threads.map(lambda _: client.infer("nudenet", [tensor]), range(PROBES)))
+        with urllib.request.urlopen(self._server.metrics_url, timeout=10) as answer:
+            text = answer.read().decode()
+        rows = re.findall(rf'^({BATCHES}|{BATCH_PICTURES}){{canvas="(\w+)"}} (\S+)$', text, re.MULTILINE)
+        return {(metric, canvas): float(value) for metric, canvas, value in rows}
