@@ -31,7 +31,11 @@ MODULES = {
     "nudenet_steps/preprocess/exif.py": ["nudenet_steps/preprocess"],
     "nudenet_steps/preprocess/header_edits.py": ["nudenet_steps/preprocess"],
     "nudenet_steps/preprocess/jpeg.py": ["nudenet_steps/preprocess"],
+    "nudenet_steps/preprocess/canvas.py": ["nudenet_steps/preprocess/test_canvas.py"],
+    "nudenet_steps/preprocess/letterbox.py": ["nudenet_steps/preprocess"],
     "nudenet_steps/postprocess/nms.py": ["nudenet_steps/postprocess"],
+    "nudenet_steps/postprocess/policy.py": ["nudenet_steps/postprocess"],
+    "nudenet_steps/postprocess/policy_file.py": ["nudenet_steps/postprocess"],
     "nudenet_client/convert.py": ["clients/test_pictures.py"],
     "nudenet_client/jpeg.py": ["clients/test_pictures.py", "nudenet_steps/preprocess/test_exif.py"],
     "nudenet_client/pictures.py": ["clients/test_pictures.py"],
@@ -81,6 +85,9 @@ def lay_out(modules: list[str]) -> None:
         shutil.copytree(folder / package, COPY / "src" / package, ignore=ignored)
     for folder in ("tests", "tools", "build"):
         shutil.copytree(ROOT / folder, COPY / folder, ignore=ignored)
+    # Where the mutated steps, in mutants/src/ below the copy, look for their neighbours.
+    for folder in ("nudenet_preprocess", "nudenet_trt", "nudenet_postprocess"):
+        shutil.copytree(ROOT / "model_repository" / folder, COPY / folder, ignore=ignored)
     tests = sorted({f"tests/unit/{test}" for module in modules for test in MODULES[module]})
     settings = {
         "tool.mutmut": {

@@ -85,6 +85,14 @@ def test_suppression_ignores_the_class():
     assert nms.detect(rows, IDENTITY, nms.Settings())[:, 4].tolist() == [0]
 
 
+def test_equally_confident_ones_stay_in_order():
+    rows = np.array([[20 * i, 0, 20 * i + 10, 10, i % 3, 0.5 + (i % 2) / 8] for i in range(16)] * 3, np.float32)
+    rows[16:32, [1, 3]] += 20
+    rows[32:, [1, 3]] += 40
+    expected = [*rows[1::2], *rows[::2]]
+    np.testing.assert_array_equal(nms.detect(rows, IDENTITY, nms.Settings()), expected)
+
+
 def test_the_threshold_itself_counts():
     rows = np.array([[1, 1, 9, 9, 0, 0.25]], np.float32)
     assert len(nms.detect(rows, IDENTITY, nms.Settings(confidence_threshold=0.25))) == 1
@@ -161,10 +169,14 @@ def test_parameters_are_understood(parameters, expected):
         ({"classes": ""}, "classes must be comma-separated label names, got ''"),
         ({"classes": "FACE_FEMALE,DOG"}, "got 'DOG'; known: FACE_FEMALE, FACE_MALE, FEET_EXPOSED"),
         ({"classes": 3}, "got '3'"),
-        ({"confidence": 0.5}, "unknown parameter 'confidence'; known: confidence_threshold, iou_threshold"),
+        (
+            {"confidence": 0.5},
+            "unknown parameter 'confidence'; known: confidence_threshold, iou_threshold, max_detections, classes, ",
+        ),
     ],
 )
 def test_wrong_parameters_are_named(parameters, message):
     with pytest.raises(nms.ParameterError) as refused:
         nms.parse_settings(parameters, LABELS)
     assert message in str(refused.value)
+    assert refused.value.reason == "parameters"

@@ -146,6 +146,53 @@ def test_the_threshold_itself_counts():
     assert judge("standard", (0, 0, 99, 99, BREAST, np.nextafter(np.float32(0.35), np.float32(0)))).verdict == "allow"
 
 
+def made_of(*rules: Rule) -> policy.Judge:
+    """A judge whose only policy, p, has these rules for the breast and the buttocks."""
+    labels = ("FEMALE_BREAST_EXPOSED", "BUTTOCKS_EXPOSED")
+    only = Policy("p", 1, dict(zip(labels, rules, strict=False)), "")
+    return policy.Judge(PolicyFile({"p": only}), LABELS, "")
+
+
+def test_thresholds_are_the_classs_own_and_compared_as_the_network_has_them():
+    one = made_of(Rule(0.35, 0.7), Rule(0.6, None))
+    for class_id, confidence, verdict in (
+        (BREAST, 0.35, "review"),  # as FP32 both are below what the file says
+        (BREAST, 0.7, "block"),
+        (BREAST, 0.34, "allow"),
+        (BUTTOCKS, 0.5, "allow"),
+        (BUTTOCKS, 0.99, "review"),
+        (FACE, 0.99, "allow"),
+    ):
+        assert judge("p", (0, 0, 99, 99, class_id, confidence), judge=one).verdict == verdict
+
+
+def test_the_least_area_itself_counts():
+    for width, share in ((160, 0.5), (224, 0.7), (96, 0.3)):
+        one = made_of(Rule(0.5, None, share))
+        assert judge("p", (0, 0, width, 180, BREAST, 0.9), judge=one).verdict == "review"
+        assert judge("p", (0, 0, width - 1, 180, BREAST, 0.9), judge=one).verdict == "allow"
+
+
+def test_only_what_lies_in_the_picture_counts():
+    found = judge("p", (-50, -20, 82, 38, BREAST, 0.9), judge=made_of(Rule(0.5, None)))
+    assert found.reasons["findings"][0]["box"] == [0, 0, 128, 72]
+    assert found.reasons["findings"][0]["area"] == 0.01
+
+
+@pytest.mark.parametrize("other", [(60, 10, 32, 18), (10, 60, 32, 18), (10, 10, 18, 32)])
+def test_of_equals_the_same_one_speaks_in_any_order(other):
+    one, two = (10, 10, 32, 18, BREAST, 0.9), (*other, BREAST, 0.9)
+    rule = made_of(Rule(0.5, None))
+    assert judge("p", one, two, judge=rule) == judge("p", two, one, judge=rule)
+
+
+def test_equal_classes_are_listed_in_one_order():
+    box = (10, 10, 32, 18)
+    one, two = (*box, BREAST, 0.9), (*box, BUTTOCKS, 0.9)
+    rules = made_of(Rule(0.5, None), Rule(0.5, None))
+    assert judge("p", one, two, judge=rules) == judge("p", two, one, judge=rules)
+
+
 def test_what_lies_in_the_padding_does_not_count():
     portrait = np.array([4, 4, 400, 720], np.float32)  # the rest of the canvas is padding
     outside = candidates((150, 10, 100, 100, BREAST, 0.99))
@@ -158,13 +205,15 @@ def test_an_answer_that_is_no_number_is_an_error(where):
     rows = candidates((0, 0, 99, 99, FACE, 0.9), (0, 0, 99, 99, FACE, 0.9))
     rows[1, where] = np.nan
     found = JUDGE.judge(rows, GEOMETRY, "lenient")
-    assert found.verdict == "error"
+    assert (found.verdict, found.reasons["findings"]) == ("error", [])
     assert "NaN" in found.reasons["error"]
 
 
 def test_a_class_beyond_the_labels_is_an_error():
-    assert judge("lenient", (0, 0, 99, 99, len(LABELS), 0.9)).verdict == "error"
-    assert judge("lenient", (0, 0, 99, 99, -1, 0.9)).verdict == "error"
+    for class_id in (len(LABELS), -1):
+        found = judge("lenient", (0, 0, 99, 99, class_id, 0.9))
+        assert (found.verdict, found.reasons["findings"]) == ("error", [])
+        assert "a class that it does not have" in found.reasons["error"]
 
 
 def test_a_refused_picture_is_an_error_and_never_allowed():
@@ -180,15 +229,22 @@ def test_tensors_are_empty_without_a_policy():
     assert {name: array.tolist() for name, array in empty.items()} == {key: [[b""], [b""]] for key in empty}
     judged = policy.tensors(JUDGE, "strict", batch, geometry)
     assert judged["verdict"].tolist() == [[b"allow"], [b"error"]]
-    assert [json.loads(text)["policy"] for text in judged["reasons"][:, 0]] == ["strict", "strict"]
+    reasons = [json.loads(text) for text in judged["reasons"][:, 0]]
+    assert [(one["policy"], one["findings"]) for one in reasons] == [("strict", [])] * 2
+    # Without spaces: it travels with every picture.
+    assert judged["reasons"][0, 0] == json.dumps(reasons[0], separators=(",", ":")).encode()
+    with pytest.raises(ValueError, match=r"zip\(\)"):
+        policy.tensors(JUDGE, "strict", batch, geometry[:1])
 
 
 def test_policies_are_chosen_by_name():
     assert JUDGE.choose(None) is None
     assert JUDGE.choose("strict") == "strict"
     for wrong in ("stric", "", 1, True, "default"):
-        with pytest.raises(ParameterError, match="policy must be one of strict, standard, lenient, got "):
+        with pytest.raises(ParameterError) as refused:
             JUDGE.choose(wrong)
+        hint = " (default works where policies.json names one)" if wrong == "default" else ""
+        assert str(refused.value) == f"policy must be one of strict, standard, lenient, got {wrong!r}{hint}"
     with_default = policy.Judge(replace(SHIPPED, default="lenient"), LABELS, "")
     assert with_default.choose(None) == with_default.choose("default") == "lenient"
     assert with_default.choose("strict") == "strict"

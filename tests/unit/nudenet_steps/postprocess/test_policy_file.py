@@ -56,6 +56,26 @@ def test_the_hash_is_that_of_canonical_json():
     assert policy_file.parse(other, LABELS).policies["mine"].sha256 != hashlib.sha256(text.encode()).hexdigest()
 
 
+def test_text_beyond_ascii_is_hashed_as_utf_8(tmp_path):
+    path = tmp_path / "policies.json"
+    path.write_text(json.dumps(changed(policies__mine__why="Für uns."), ensure_ascii=False), encoding="utf-8")
+    mine = json.loads(path.read_bytes())["policies"]["mine"]
+    text = json.dumps(mine, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert policy_file.load(path, LABELS).policies["mine"].sha256 == hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def test_limits_themselves_are_allowed():
+    content = changed(
+        policies__mine__why="w" * 200, policies__mine__classes={"FEET_EXPOSED": {"review": 1, "block": 1.0}}
+    )
+    assert policy_file.parse(content, LABELS).policies["mine"].classes == {"FEET_EXPOSED": Rule(1.0, 1.0, 0.0)}
+
+
+def test_the_two_faces_have_one_rule():
+    both = {"FACE_FEMALE": {"review": 0.5}, "FACE_MALE": {"review": 0.5}}
+    assert len(policy_file.parse(changed(policies__mine__classes=both), LABELS).policies["mine"].classes) == 2
+
+
 def test_no_default_is_fine():
     assert policy_file.parse(changed(default=None), LABELS).default is None
 
@@ -68,6 +88,7 @@ FEET = "policies__mine__classes__FEET_EXPOSED"
     [
         ([], "the file must be an object, got []"),
         ({}, "the file: 'policies' is missing"),
+        ({"policies": 1}, "policies must be an object, got 1"),
         ({"policies": {}}, "policies must hold at least one policy, got none"),
         (GOOD | {"policy": 1}, "the file: unknown key 'policy' with 1; allowed: policies, default"),
         (changed(default="other"), "default must be null or one of mine, got 'other'"),
@@ -78,6 +99,8 @@ FEET = "policies__mine__classes__FEET_EXPOSED"
             changed(policies__mine__why="a\nb"),
             r"policies.mine.why must be one line of at most 200 characters, got 'a\nb'",
         ),
+        (changed(policies__mine__why="w" * 201), "policies.mine.why must be one line of at most 200 characters"),
+        (changed(**{f"{FEET}__why": 1}), "FEET_EXPOSED.why must be one line of at most 200 characters, got 1"),
         (changed(policies__mine__classes=[]), "policies.mine.classes must be an object, got []"),
         (
             changed(policies__mine__classes={"DOG": {}}),
@@ -91,6 +114,12 @@ FEET = "policies__mine__classes__FEET_EXPOSED"
         (changed(**{f"{FEET}__block": 1.01}), "FEET_EXPOSED.block must be a number above 0, up to 1, got 1.01"),
         (changed(**{f"{FEET}__review": 0.6}), "FEET_EXPOSED.review must be at most block, got 0.6 above 0.5"),
         (changed(**{f"{FEET}__least_area": 1}), "FEET_EXPOSED.least_area must be a number from 0 to below 1, got 1"),
+        (changed(**{f"{FEET}__least_area": True}), "least_area must be a number from 0 to below 1, got True"),
+        (changed(**{f"{FEET}__least_area": "0"}), "least_area must be a number from 0 to below 1, got '0'"),
+        (
+            changed(policies__mine__classes__FACE_FEMALE={"review": 0.5}),
+            "FACE_FEMALE and FACE_MALE must have the same rule or none",
+        ),
         (
             changed(policies__mine__classes__FACE_MALE={"review": 0.5}),
             "FACE_FEMALE and FACE_MALE must have the same rule or none: a policy does not decide on the sex of a face",
@@ -136,7 +165,7 @@ def test_every_rule_that_ships_says_why():
 
 
 def test_the_networks_hash_can_be_computed_by_hand(tmp_path):
-    assert policy_file.network_sha256(tmp_path) == ""
+    assert policy_file.network_sha256(tmp_path) == policy_file.network_sha256(tmp_path / "missing") == ""
     for name in ("model.plan", "model.onnx", "model.plan.json", "model.py"):
         (tmp_path / name).write_text(name)
     by_hand = subprocess.run(

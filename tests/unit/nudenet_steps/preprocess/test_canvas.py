@@ -63,6 +63,19 @@ def test_what_nothing_holds_takes_the_largest_scale(pictures):
     assert smallest(pictures, both) == SPECIFIED
 
 
+@pytest.mark.parametrize(
+    ("pictures", "offered", "chosen"),
+    [
+        ([(50, 50)], [(320, 90), (160, 180)], (160, 180)),
+        ([(50, 50)], [(90, 320), (180, 160)], (180, 160)),
+        # Scales are compared as pixels of the longer side: 90 and 320, against 160 and 160.
+        ([(50, 50), (10000, 100)], [(90, 320), (180, 160)], (180, 160)),
+    ],
+)
+def test_what_nothing_holds_goes_where_its_worst_picture_is_largest(pictures, offered, chosen):
+    assert smallest(pictures, [Canvas(*size) for size in offered]) == chosen
+
+
 def test_a_request_without_readable_pictures_takes_the_first():
     assert smallest([]) == SPECIFIED
 
@@ -77,5 +90,6 @@ def test_the_configurations_dims_say_what_is_served():
     assert served([3, -1, -1]) == CANVASES
     assert served([3, 180, 320]) == (SPECIFIED,)
     for dims in ([3, -1, 320], [3, 200, 320]):
-        with pytest.raises(ValueError, match=r"give \[ 3, -1, -1 \] for all canvases, or one of \[ 3, 180, 320 \]"):
+        message = r"give \[ 3, -1, -1 \] for all canvases, or one of \[ 3, 180, 320 \], \[ 3, 320, 180 \], "
+        with pytest.raises(ValueError, match=message):
             served(dims)

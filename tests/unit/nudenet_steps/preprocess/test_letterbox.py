@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -100,3 +101,34 @@ def test_a_point_comes_back_to_its_source_pixel():
     x_scale, y_scale, *_ = box.geometry
     found = xs.min() * x_scale, ys.min() * y_scale, (xs.max() + 1) * x_scale, (ys.max() + 1) * y_scale
     np.testing.assert_allclose(found, (300, 800, 420, 900), atol=x_scale)
+
+
+@pytest.mark.parametrize(
+    ("shape", "interpolation"),
+    [
+        ((360, 640), cv2.INTER_AREA),  # smaller without moire
+        ((180, 640), cv2.INTER_AREA),
+        ((360, 320), cv2.INTER_AREA),
+        ((90, 160), cv2.INTER_LINEAR),  # larger without blocks
+        ((179, 640), cv2.INTER_LINEAR),
+        ((360, 319), cv2.INTER_LINEAR),
+    ],
+)
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_how_a_picture_is_scaled(shape, interpolation, kind):
+    pixels = np.random.default_rng(1).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    out = np.ones((3, HEIGHT, WIDTH), kind)
+    letterbox.Writer().write(pixels, letterbox.Letterbox(1280, 720, WIDTH, HEIGHT), out)
+    expected = cv2.resize(pixels, (WIDTH, HEIGHT), interpolation=interpolation).transpose(2, 0, 1)
+    unit = 1 if kind is np.uint8 else 255
+    np.testing.assert_allclose(out * unit, expected, atol=1e-4)
+
+
+def test_inputs_beyond_the_largest_canvas_are_written_whole():
+    pixels = np.random.default_rng(2).integers(0, 256, (400, 500, 3), dtype=np.uint8)
+    writer, outs = letterbox.Writer(), []
+    for _ in range(2):
+        outs.append(np.full((3, 400, 500), np.nan, np.float32))
+        writer.write(pixels, letterbox.fit(500, 400, 500, 400), outs[-1])
+    for out in outs:
+        np.testing.assert_allclose(out * 255, pixels.transpose(2, 0, 1), atol=1e-4)

@@ -91,7 +91,7 @@ class Judge:
         classes, confidences = found[:, 4].astype(np.int64), found[:, 5]
         counts = (areas > 0) & (areas >= table.least_area[classes]) & (confidences >= table.lowest_of[classes])
         # Of each class the most confident candidate speaks, whatever the order they came in.
-        order = np.lexsort((boxes[:, 1], boxes[:, 0], areas, confidences))[::-1]
+        order = np.lexsort((classes, *boxes.T, areas, confidences))[::-1]
         findings, seen = [], set()
         for i in order[counts[order]]:
             class_id = int(classes[i])
