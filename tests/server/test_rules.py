@@ -14,6 +14,7 @@ import pytest
 import clips
 from container import repository
 from helpers.brute_force import brute_force
+from helpers.client_packages import NODE_CLIENT, install_node_dependencies
 from helpers.receiver import SECRET, receiver
 from nudenet_tools import ROOT
 from nudenet_tools.rules.rule_file import read
@@ -154,7 +155,13 @@ def test_mistakes_are_said_at_once(clip, tmp_path, arguments, status, text):
 
 @pytest.mark.parametrize(("language", "command"), [("py", [sys.executable, "-u"]), ("mjs", ["node"])])
 def test_the_receivers_in_the_documentation(tmp_path, free_tcp_port, language, command):
-    """What is signed with the secret is taken, anything else is answered with 401."""
+    """What is signed with the secret is taken, anything else is answered with 401.
+
+    Python's receiver checks with the library that signs, Node's with another implementation of the standard.
+    """
+    if language == "mjs":
+        install_node_dependencies()
+        (tmp_path / "node_modules").symlink_to(NODE_CLIENT / "node_modules")
     (code,) = re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs" / "rules.md").read_text(), re.DOTALL)
     (tmp_path / f"receiver.{language}").write_text(code.replace("8090", str(free_tcp_port)))
     event = {"type": "nudenet.event.start", "data": {"stream": "größer", "event": "e"}}
