@@ -32,7 +32,10 @@ def _networks(texts: list[str]) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6N
 @app.callback(invoke_without_command=True)
 def serve(
     context: typer.Context,
-    url: Annotated[list[str] | None, typer.Option(help="A server's gRPC host and port; repeat it for several.")] = None,
+    url: Annotated[
+        list[str] | None,
+        typer.Option(help="A server's gRPC host and port; repeat it for several. A name stands for all its addresses."),
+    ] = None,
     grpc_port: Annotated[int, typer.Option(envvar="GRPC_PORT", hidden=True)] = 8001,
     host: Annotated[str, typer.Option(help="Address to listen on; another one than loopback needs --keys.")] = LOOPBACK,
     port: Annotated[int, typer.Option(envvar="GATEWAY_PORT", min=1, max=65535)] = 8080,

@@ -74,7 +74,8 @@ class Gateway:
 
     async def open(self) -> None:
         """Connect; inside the event loop that will be used."""
-        self._servers = Servers(self.settings.urls)
+        self._servers = Servers(self.settings.urls, self.settings.deadline)
+        await self._servers.open()
 
     async def close(self) -> None:
         """Close connections and end child processes."""

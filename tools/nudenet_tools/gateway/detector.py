@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import time
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from nudenet_client import (
 )
 from nudenet_client.canvas import groups
 from nudenet_client.transport import grpc_options
+from nudenet_tools.gateway import addresses
 from nudenet_tools.gateway.errors import Refused
 
 _READY_SECONDS = 1.0
@@ -46,13 +48,63 @@ class Deadline:
         return left
 
 
-class Servers:
-    """Triton servers at `urls`, asked in turn; one that is unavailable hands over to the next."""
+class _Server:
+    """One Triton server: a client, and a probe of its readiness."""
 
-    def __init__(self, urls: Sequence[str]) -> None:
-        self._clients = [AsyncClient(url, retries=0) for url in urls]
-        self._probes = [triton_grpc.InferenceServerClient(**grpc_options(url)) for url in urls]
+    def __init__(self, url: str) -> None:
+        self.client = AsyncClient(url, retries=0)
+        self.probe = triton_grpc.InferenceServerClient(**grpc_options(url))
+
+    async def close(self) -> None:
+        await self.client.close()
+        await self.probe.close()
+
+
+class Servers:
+    """Triton servers at `urls`, asked in turn; one that is unavailable hands over to the next.
+
+    A name stands for all its addresses. `open` before use, inside the event loop that will be used.
+
+    Args:
+        urls: ``HOST:PORT`` of gRPC.
+        deadline: seconds after which no request is at work any more with a server that has left its name.
+    """
+
+    def __init__(self, urls: Sequence[str], deadline: float) -> None:
+        self._urls, self._deadline = urls, deadline
+        self._servers: dict[str, _Server] = {}
+        self._leaving: dict[asyncio.Task[None], None] = {}
+        self._lookups: asyncio.Task[None] | None = None
         self._turns = itertools.count()
+
+    async def open(self) -> None:
+        """Connect, and follow the names from now on."""
+        await self._follow()
+        if any(addresses.is_name(url) for url in self._urls):
+            self._lookups = asyncio.create_task(self._keep_following())
+
+    async def _keep_following(self) -> None:
+        while True:
+            await asyncio.sleep(addresses.LOOKUP_SECONDS)
+            await self._follow()
+
+    async def _follow(self) -> None:
+        found = await addresses.lookup(self._urls)
+        if not found:  # the name service is away, or all servers are: keep asking where they were
+            return
+        for url in self._servers.keys() - set(found):
+            self._leaving[asyncio.create_task(self._leave(self._servers.pop(url)))] = None
+        for task in [task for task in self._leaving if task.done()]:
+            del self._leaving[task]
+        for url in found:
+            if url not in self._servers:
+                self._servers[url] = _Server(url)
+
+    async def _leave(self, server: _Server) -> None:
+        try:
+            await asyncio.sleep(self._deadline)
+        finally:
+            await server.close()
 
     async def detect(self, files: Sequence[bytes], parameters: Parameters, deadline: Deadline) -> list[Detections]:
         """The answer for each JPEG file; refused ones have their `error` set.
@@ -72,11 +124,12 @@ class Servers:
         return [found[i] for i in range(len(files))]
 
     async def _batch(self, files: Sequence[bytes], parameters: Parameters, deadline: Deadline) -> list[Detections]:
+        servers = list(self._servers.values())
         first = next(self._turns)
-        for i in range(len(self._clients)):
-            client = self._clients[(first + i) % len(self._clients)]
+        for i in range(len(servers)):
+            server = servers[(first + i) % len(servers)]
             try:
-                return await client.detect_batch(files, parameters, deadline=deadline.left)
+                return await server.client.detect_batch(files, parameters, deadline=deadline.left)
             except ServerUnavailable:
                 continue
             except RequestRefused as error:
@@ -89,9 +142,9 @@ class Servers:
 
     async def is_ready(self) -> bool:
         """Whether one of them is."""
-        for probe in self._probes:
+        for server in list(self._servers.values()):
             try:
-                if await probe.is_server_ready(client_timeout=_READY_SECONDS):
+                if await server.probe.is_server_ready(client_timeout=_READY_SECONDS):
                     return True
             except InferenceServerException:
                 continue
@@ -99,5 +152,9 @@ class Servers:
 
     async def close(self) -> None:
         """Close all connections."""
-        for one in (*self._clients, *self._probes):
-            await one.close()
+        tasks = [*self._leaving, *([self._lookups] if self._lookups else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for server in self._servers.values():
+            await server.close()

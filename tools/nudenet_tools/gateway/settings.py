@@ -26,7 +26,7 @@ class Settings:
     """How to run one gateway.
 
     Args:
-        urls: HOST:PORT of gRPC of each Triton server.
+        urls: HOST:PORT of gRPC of each Triton server; a name stands for all its addresses.
         deadline: seconds a request may take; clients may ask for less.
         policy: of ``/v1/moderate`` where the request names none.
         keys: file of API keys, see `keys.KeyFile`; None: no keys, for loopback only.
