@@ -85,9 +85,10 @@ GRPC_PORT ?= 8001
 METRICS_PORT ?= 8002
 docker_build = $(DOCKER) build --build-arg TRITON_TAG=$(TRITON_TAG) -f deploy/Dockerfile
 
-image:  ## build the server and the plan builder images (TRITON_TAG)
+image:  ## build the images of server, plan builder (TRITON_TAG) and gateway
 	$(docker_build) --target server -t nudenet-triton:$(VERSION) .
 	$(docker_build) --target builder -t nudenet-triton-builder:$(VERSION) .
+	$(DOCKER) build -f deploy/Dockerfile.gateway -t nudenet-gateway:$(VERSION) .
 
 plan:  ## build model.plan inside Triton's image on this GPU, PLAN=live model.live.plan (PLAN_ARGS; this folder is /data there)
 	$(docker_build) --target builder -t nudenet-triton-builder:$(VERSION) .

@@ -74,6 +74,9 @@ def screen(now: Look, before: Look | None = None) -> RenderableType:
     elif now.status.refused:
         reasons = ", ".join(f"{reason} {count}" for reason, count in now.status.refused.items())
         parts.append(Text(f"refused pictures since start: {reasons}", style="red"))
+    for policy, verdicts in now.status.verdicts.items():
+        counts = ", ".join(f"{verdict} {count}" for verdict, count in verdicts.items())
+        parts.append(Text(f"verdicts of {policy} since start: {counts}"))
     return Group(*parts)
 
 

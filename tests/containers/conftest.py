@@ -52,12 +52,14 @@ def tls(authority: Authority) -> Tls:
 
 @pytest.fixture(scope="session")
 def service(cpu_image: str, authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The cpu profile of deploy/compose.yaml, answering."""
+    """The cpu profile of deploy/compose.yaml with the gateway, answering."""
     _, nginx = containers.base_images()
     containers.provide(nginx)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    containers.build("Dockerfile.gateway", containers.GATEWAY)
+    with socket.socket() as first, socket.socket() as second:
+        first.bind(("127.0.0.1", 0))
+        second.bind(("127.0.0.1", 0))
+        ports = first.getsockname()[1], second.getsockname()[1]
     folder = tmp_path_factory.mktemp("service")
-    with Service(folder, *authority.issue("proxy"), port) as running:
+    with Service(folder, *authority.issue("proxy"), *ports) as running:
         yield running

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 import tritonclient.grpc as grpcclient
 from tritonclient.utils import InferenceServerException
 
@@ -48,7 +49,7 @@ writable = [path for path in ("/", "/opt/nudenet", "/etc", "/usr") if os.access(
 print(os.getuid(), int(status["CapEff"], 16), int(status["CapBnd"], 16), status["NoNewPrivs"], writable)
 """
     assert triton.python(code) == "1000 0 0 1 []"
-    for name in Service.SERVICES:
+    for name in service.services:
         container = service.container(name)
         assert container.inspect(".HostConfig.ReadonlyRootfs") == "true"
         assert container.inspect(".HostConfig.CapDrop") == "[ALL]"
@@ -87,6 +88,27 @@ def test_tools_reach_the_proxy_with_the_key(service: Service, tls: Tls, triton: 
         timeout=120,
     )
     assert [one["label"] for one in json.loads(result.stdout)["detections"]] == ["FACE_FEMALE"], result.stderr
+
+
+def test_the_gateway_answers_through_tls_with_a_key_and_refuses_without(service: Service, tls: Tls, triton: Container):
+    def moderate(**headers: str) -> requests.Response:
+        files = {"file": ("astronaut_720p.jpg", PICTURE)}
+        url = f"{service.http_address}/v1/moderate"
+        return requests.post(url, files=files, headers=headers, verify=str(tls.root_certificates), timeout=30)
+
+    known = {"Authorization": f"Bearer {containers.GATEWAY_KEY}"}
+    wait_until(lambda: moderate(**known).ok)
+    answer = moderate(**known).json()
+    assert answer["verdict"] == "allow" and answer["pictures"][0]["reasons"]["policy"] == "standard"
+    assert [one["label"] for one in answer["pictures"][0]["detections"]] == ["FACE_FEMALE"]
+    for headers in ({}, {"Authorization": f"Bearer {containers.API_KEY}"}):
+        refused = moderate(**headers)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (401, "unauthorized")
+    for path in ("/metrics", "/docs", "/v2/health/ready"):
+        missing = requests.get(service.http_address + path, verify=str(tls.root_certificates), timeout=30)
+        assert (missing.status_code, missing.json()["error"]["code"]) == (404, "http_error")
+    plain = requests.get(service.http_address.replace("https", "http"), timeout=30)
+    assert plain.status_code == 400  # nginx: a plain request to a port with TLS
 
 
 def test_administration_is_closed_inside_too(triton: Container):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import json
 import os
 import re
@@ -18,8 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 BASE_IMAGE = ROOT / "tests" / "containers" / "base_image.sh"
 # Tags of our own: nobody's images are replaced.
-CPU, SERVER, BUILDER = (f"nudenet-test/{name}:1" for name in ("cpu", "server", "builder"))
+CPU, SERVER, BUILDER, GATEWAY = (f"nudenet-test/{name}:1" for name in ("cpu", "server", "builder", "gateway"))
 API_KEY = "a-key-of-a-client"
+GATEWAY_KEY = "a-key-of-the-gateway's-client"
 # The release that deploy/Dockerfile names: the stand-in for NVIDIA's image says that it has these.
 TRT_VERSION, CUDA_VERSION = "11.2.1.2", "13.4.1"
 
@@ -179,7 +181,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 120) -> float:
 
 
 class Service:
-    """deploy/compose.yaml's cpu profile without its monitoring: server, canary and proxy. A context manager.
+    """deploy/compose.yaml's cpu profile without its monitoring: server, canary, proxy, gateway. A context manager.
 
     /dev/shm of the server is a folder of this machine, which outlives the container as an emptyDir of Kubernetes does.
 
@@ -187,12 +189,13 @@ class Service:
         folder: for certificate, key and shared memory.
         certificate, key: of the proxy, for 127.0.0.1.
         port: of the proxy.
+        http_port: of the proxy, for HTTP; None: without the gateway.
     """
 
-    SERVICES = ("triton-cpu", "canary-cpu", "proxy")
-
-    def __init__(self, folder: Path, certificate: Path, key: Path, port: int) -> None:
+    def __init__(self, folder: Path, certificate: Path, key: Path, port: int, http_port: int | None = None) -> None:
+        self.services = ("triton-cpu", "canary-cpu", "proxy", *(["gateway"] if http_port else []))
         self.address = f"127.0.0.1:{port}"
+        self.http_address = f"https://127.0.0.1:{http_port}"
         self.project = f"nudenet-test-{port}"
         for name, source in (("tls.crt", certificate), ("tls.key", key)):
             (folder / "tls").mkdir(exist_ok=True)
@@ -200,15 +203,19 @@ class Service:
             (folder / "tls" / name).chmod(0o644)  # nginx is user 101 there
         (folder / "keys").mkdir()
         (folder / "keys" / "clients.conf").write_text(f'"{API_KEY}" 1;\n')
+        (folder / "gateway").mkdir()
+        digest = hashlib.sha256(GATEWAY_KEY.encode()).hexdigest()
+        (folder / "gateway" / "gateway.keys").write_text(f"{digest} test\n")
         (folder / "shm").mkdir()
         (folder / "shm").chmod(0o1777)
-        for parent in (folder, folder / "tls", folder / "keys"):
+        for parent in (folder, folder / "tls", folder / "keys", folder / "gateway"):
             parent.chmod(0o755)
         override = folder / "override.yaml"
         override.write_text(
             "services:\n"
             f"  triton-cpu: {{ image: '{CPU}', volumes: ['{folder}/shm:/dev/shm'] }}\n"
             f"  canary-cpu: {{ image: '{CPU}' }}\n"
+            f"  gateway: {{ image: '{GATEWAY}' }}\n"
         )
         self._command = [*compose_command(), "-p", self.project, "-f", DEPLOY / "compose.yaml", "-f", override]
         self._environment = {
@@ -216,18 +223,20 @@ class Service:
             "KEYS_FOLDER": str(folder / "keys"),
             "GRAFANA_PASSWORD": "unused",
             "PROXY_PORT": str(port),
+            "PROXY_HTTP_PORT": str(http_port or 0),
+            "GATEWAY_KEYS_FOLDER": str(folder / "gateway"),
         }
 
     def _compose(self, *arguments: str) -> str:
-        return run(*self._command, "--profile", "cpu", *arguments, **self._environment)
+        return run(*self._command, "--profile", "cpu", "--profile", "gateway", *arguments, **self._environment)
 
     def __enter__(self) -> Service:
-        self._compose("up", "--detach", "--no-build", *self.SERVICES)
+        self._compose("up", "--detach", "--no-build", *self.services)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._compose("down", "--volumes", "--timeout", "5")
 
     def container(self, service: str) -> Container:
-        """The container of one of `SERVICES`."""
+        """The container of one of `services`."""
         return Container(self._compose("ps", "-q", service).strip())

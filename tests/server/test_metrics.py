@@ -25,7 +25,7 @@ def ask(client, *pictures: bytes):
         "nudenet",
         [tensor],
         callback=lambda result, error: answers.append((result, error)),
-        parameters={"on_error": "report"},
+        parameters={"on_error": "report", "policy": "standard"},
     )
     return answers
 
@@ -63,6 +63,9 @@ def test_pictures_are_counted_by_what_became_of_them(onnx_path, astronaut):
     assert seen['nudenet_rejected_total{reason="truncated"}'] == 12
     assert seen['nudenet_rejected_total{reason="empty"}'] > 0
     assert seen['nudenet_detections_total{class="FACE_FEMALE"}'] == 12
+    # The outputs were not named, so all of them were computed: the empty pictures, too, were judged.
+    assert seen['nudenet_verdicts_total{policy="standard",verdict="allow"}'] == 12
+    assert seen['nudenet_verdicts_total{policy="standard",verdict="error"}'] > 24
     assert seen["nudenet_in_flight"] == 0  # what was refused or answered is under way no more
 
 

@@ -25,7 +25,11 @@ from nudenet_steps.serving.heartbeat import Heartbeat
 from nudenet_steps.serving.metrics import Counters
 
 FAILED = -1  # num_detections of a picture that preprocessing refused
-METRICS = {"nudenet_detections_total": ("Detections answered", ("class",)), **failures.METRICS}
+METRICS = {
+    "nudenet_detections_total": ("Detections answered", ("class",)),
+    "nudenet_verdicts_total": ("Pictures judged; error: refused, or not to be judged", ("verdict", "policy")),
+    **failures.METRICS,
+}
 
 
 class TritonPythonModel:
@@ -103,4 +107,7 @@ class TritonPythonModel:
             outputs["labels"] = np.where(filled, labels, b"").astype(np.object_)
         if "verdict" in wanted or "reasons" in wanted:
             outputs |= policy.tensors(self.judge, policy_name, candidates, geometry)
+            if policy_name is not None:
+                for verdict, count in collections.Counter(outputs["verdict"][:, 0]).items():
+                    self.counters.add("nudenet_verdicts_total", count, verdict.decode(), policy_name)
         return outputs

@@ -16,7 +16,7 @@ from container import limits, repository, tuning
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
-PROFILES = ("gpu", "cpu", "tracing")
+PROFILES = ("gpu", "cpu", "gateway", "tracing")
 NEEDED = {"GRAFANA_PASSWORD": "secret", "TLS_FOLDER": "/tls", "KEYS_FOLDER": "/keys"}
 
 
@@ -84,6 +84,15 @@ def test_the_proxy_reaches_what_the_servers_are_called(services: dict[str, dict]
     assert target[1] == "8001"
 
 
+def test_the_gateway_asks_for_keys_reaches_the_servers_and_is_reached_by_the_proxy_only(services: dict[str, dict]):
+    gateway = services["gateway"]
+    options = dict(argument.split("=", 1) for argument in gateway["command"])
+    assert options["--keys"].startswith("/keys/") and not gateway.get("ports")
+    assert options["--url"] == "triton:8001"
+    names = (DEPLOY / "nginx/servers-compose.conf").read_text()
+    assert re.findall(r"default (\S+);", names) == ["gateway:8080"]
+
+
 def test_mounted_files_exist_and_cannot_be_written():
     for name, service in yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"].items():
         for volume in service.get("volumes", ()):
@@ -146,13 +155,22 @@ def test_cpu_image_has_the_tested_versions():
         assert tested[name] == version, name
 
 
-def test_cpu_image_copies_what_exists_and_is_sent_to_the_builder():
+@pytest.mark.parametrize("dockerfile", ["Dockerfile.cpu", "Dockerfile.gateway"])
+def test_image_copies_what_exists_and_is_sent_to_the_builder(dockerfile: str):
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
-    text = (DEPLOY / "Dockerfile.cpu").read_text().replace("\\\n", " ")
+    text = (DEPLOY / dockerfile).read_text().replace("\\\n", " ")
     for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE):
         for source in line.split()[:-1]:
             assert (ROOT / source).exists(), source
             assert any(f"!{part}" in ignored for part in (source, source.split("/")[0])), f"{source} is ignored"
+
+
+def test_gateway_image_starts_from_the_cpu_images_python():
+    tags = {
+        re.search(r"^ARG PYTHON_TAG=(.+)$", (DEPLOY / f"Dockerfile.{name}").read_text(), re.MULTILINE)[1]
+        for name in ("cpu", "gateway")
+    }
+    assert len(tags) == 1
 
 
 def test_cpu_image_runs_as_an_ordinary_user_with_the_cpu_configuration():

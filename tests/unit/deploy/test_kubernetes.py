@@ -23,6 +23,7 @@ VERSIONS = ("1.27", "1.37")
 SERVED_ELSEWHERE = {"PodMonitor", "PrometheusRule", "ScaledObject"}
 SERVERS = {"app.kubernetes.io/name": "nudenet", "app.kubernetes.io/component": "server"}
 PROXIES = {"app.kubernetes.io/name": "nudenet", "app.kubernetes.io/component": "proxy"}
+GATEWAYS = {"app.kubernetes.io/name": "nudenet", "app.kubernetes.io/component": "gateway"}
 CONTAINERS = [
     pytest.param(container, id=f"{folder}: {container['name']}")
     for folder in manifests.FOLDERS
@@ -92,8 +93,11 @@ def test_shared_memory_holds_the_largest_requests():
 
 
 @pytest.mark.parametrize("folder", manifests.FOLDERS)
-def test_everything_selects_the_servers_or_the_proxy(folder: str):
-    for deployment, service, labels in (("nudenet", "nudenet-servers", SERVERS), ("nudenet-proxy", "nudenet", PROXIES)):
+def test_everything_selects_the_servers_the_proxy_or_the_gateway(folder: str):
+    selected = [("nudenet", "nudenet-servers", SERVERS), ("nudenet-proxy", "nudenet", PROXIES)]
+    if folder == "overlays/gateway":
+        selected.append(("nudenet-gateway", "nudenet-gateway", GATEWAYS))
+    for deployment, service, labels in selected:
         spec = manifests.find(folder, "Deployment", deployment)["spec"]
         assert labels == spec["template"]["metadata"]["labels"] == spec["selector"]["matchLabels"]
         assert manifests.find(folder, "Service", service)["spec"]["selector"] == labels
@@ -135,6 +139,48 @@ def test_clients_reach_the_proxy_and_only_the_proxy_the_servers():
     assert peers(proxy["egress"], "to") == {("server", 8001), ("kube-system", 53)}
 
 
+def test_the_gateway_is_reached_through_the_proxy_and_reaches_the_servers():
+    folder = "overlays/gateway"
+    gateway = manifests.find(folder, "NetworkPolicy", "nudenet-gateway")["spec"]
+    assert peers(gateway["ingress"], "from") == {("proxy", 8080), ("monitoring", 8081)}
+    assert peers(gateway["egress"], "to") == {("server", 8001), ("kube-system", 53)}
+    assert ("gateway", 8001) in peers(manifests.find(folder, "NetworkPolicy")["spec"]["ingress"], "from")
+    proxy = manifests.find(folder, "NetworkPolicy", "nudenet-proxy")["spec"]
+    assert peers(proxy["ingress"], "from") == {("true", 8443), ("true", 8444)}
+    assert ("gateway", 8080) in peers(proxy["egress"], "to")
+    (nginx,) = manifests.find(folder, "Deployment", "nudenet-proxy")["spec"]["template"]["spec"]["containers"]
+    ports = {port["name"]: port["containerPort"] for port in nginx["ports"]}
+    assert {port["port"]: ports[port["targetPort"]] for port in manifests.find(folder, "Service")["spec"]["ports"]} == {
+        443: 8443,
+        8443: 8444,
+    }
+
+
+def test_the_gateway_has_keys_from_a_secret_and_publishes_no_metrics():
+    folder = "overlays/gateway"
+    pod = manifests.find(folder, "Deployment", "nudenet-gateway")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    options = dict(argument.split("=", 1) for argument in container["args"])
+    (mount,) = [mount for mount in container["volumeMounts"] if options["--keys"].startswith(mount["mountPath"])]
+    (volume,) = [volume for volume in pod["volumes"] if volume["name"] == mount["name"]]
+    assert mount["readOnly"] and volume["secret"] == {"secretName": "nudenet-gateway-keys"}
+    servers = manifests.find(folder, "Service", "nudenet-servers")
+    host, port = options["--url"].split(":")
+    assert host == f"{servers['metadata']['name']}.{servers['metadata']['namespace']}.svc.cluster.local"
+    assert int(port) == servers["spec"]["ports"][0]["port"]
+    service = manifests.find(folder, "Service", "nudenet-gateway")
+    assert [port["port"] for port in service["spec"]["ports"]] == [8080]
+    (address,) = re.findall(
+        r"default (\S+);",
+        next(one for one in manifests.render(folder) if one["kind"] == "ConfigMap" and "servers.conf" in one["data"])[
+            "data"
+        ]["servers.conf"],
+    )
+    assert address == f"nudenet-gateway.{service['metadata']['namespace']}.svc.cluster.local:8080"
+    compose = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"]["gateway"]
+    assert container["image"] == compose["image"]
+
+
 def test_the_proxy_runs_the_configuration_that_compose_runs():
     pod = manifests.find("base", "Deployment", "nudenet-proxy")["spec"]["template"]["spec"]
     (name,) = [volume["configMap"]["name"] for volume in pod["volumes"] if "configMap" in volume]
@@ -161,13 +207,14 @@ def test_the_plan_is_built_where_it_is_served():
 
 
 @pytest.mark.parametrize("folder", manifests.FOLDERS)
-def test_a_registry_named_in_the_base_reaches_every_container(folder: str, tmp_path: Path):
+def test_a_registry_named_where_the_images_are_listed_reaches_every_container(folder: str, tmp_path: Path):
     shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
-    base = tmp_path / "deploy/kubernetes/base/kustomization.yaml"
-    content = yaml.safe_load(base.read_text())
-    for image in content["images"]:
-        image["newName"] = f"registry.example/{image['name']}"
-    base.write_text(yaml.safe_dump(content))
+    for name in ("base", "gateway"):
+        path = tmp_path / f"deploy/kubernetes/{name}/kustomization.yaml"
+        content = yaml.safe_load(path.read_text())
+        for image in content["images"]:
+            image["newName"] = f"registry.example/{image['name']}"
+        path.write_text(yaml.safe_dump(content))
     folders = manifests.KUBERNETES.relative_to(ROOT)
     rendered = subprocess.run(
         ["kubectl", "kustomize", str(tmp_path / folders / folder)], capture_output=True, text=True, check=True

@@ -176,5 +176,5 @@ def _load_open(saved: Mapping[str, Any] | None) -> Open | None:
         return None
     best = saved["best"]
     found = best["match"]
-    match = Match(found["label"], found["confidence"], tuple(found["box"]))
+    match = Match(**{**found, "box": tuple(found["box"])})
     return Open(**{**saved, "best": Best(best["frame"], best["time"], match)})

@@ -11,11 +11,16 @@ from .rule_file import VERDICTS, Rule
 
 @dataclass(frozen=True)
 class Match:
-    """The most confident part of a frame that a rule looks for; `box` is in pixels of the upright picture."""
+    """The most confident part of a frame that a rule looks for; `box` is in pixels of the upright picture.
+
+    The hashes say which policy and which network decided; empty for rules over classes.
+    """
 
     label: str
     confidence: float
     box: tuple[float, float, float, float]
+    policy_sha256: str = ""
+    network_sha256: str = ""
 
 
 def judged(rule: Rule, found: Detections) -> bool:
@@ -29,8 +34,9 @@ def match(rule: Rule, found: Detections) -> Match | None:
         counted = VERDICTS[VERDICTS.index(rule.verdict) :]
         if found.verdict not in counted:
             return None
+        hashes = (str(found.reasons["policy_sha256"]), str(found.reasons["network_sha256"]))
         matches = [
-            Match(str(one["class"]), float(one["confidence"]), _box(one["box"]))
+            Match(str(one["class"]), float(one["confidence"]), _box(one["box"]), *hashes)
             for one in found.reasons.get("findings", [])
             if one["verdict"] in counted
         ]

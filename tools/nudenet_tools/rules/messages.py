@@ -55,6 +55,8 @@ def message(event: Event, stream: str, rule: RuleName, picture: bytes | None = N
             "box": list(best.match.box),
         },
     }
+    if best.match.policy_sha256:
+        data["best"] |= {"policy_sha256": best.match.policy_sha256, "network_sha256": best.match.network_sha256}
     if event.kind == "end":
         data |= {"ended": _iso(event.time), "reason": event.reason}
     if picture is not None:

@@ -75,6 +75,7 @@ class Status:
     engine: str
     models: tuple[Model, ...]
     refused: Mapping[str, int] = field(default_factory=dict)  # our reason -> pictures, from /metrics
+    verdicts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # policy -> verdict -> pictures
     gpus: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # UUID -> utilization [0,1], memory bytes
     packages: tuple[str, ...] = ()  # hashes of the step package that the processes run; more than one: restart
     metrics_error: str | None = None  # why /metrics said nothing
@@ -140,6 +141,10 @@ def read_status(url: str, metrics_url: str | None = None) -> Status:
         engine,
         tuple(models),
         _by_label(metrics, "nudenet_rejected_total", "reason"),
+        {
+            policy: _by_label(metrics, "nudenet_verdicts_total", "verdict", policy=policy)
+            for policy in _by_label(metrics, "nudenet_verdicts_total", "policy")
+        },
         _gpus(metrics),
         tuple(_by_label(metrics, "nudenet_package_info", "sha256")),
         problem,

@@ -18,10 +18,12 @@ def found(*pairs):
 
 def verdict(name, *findings):
     reasons = {
+        "policy_sha256": "p",
+        "network_sha256": "n",
         "findings": [
             {"class": label, "verdict": verdict, "confidence": confidence, "box": [1, 2, 3, 4]}
             for label, verdict, confidence in findings
-        ]
+        ],
     }
     empty = found()
     return Detections(empty.boxes, empty.confidences, empty.class_ids, (), 100, 100, None, name, reasons)
@@ -38,8 +40,8 @@ def test_the_most_confident_detection_that_counts():
 
 def test_a_verdict_counts_what_is_at_least_as_severe():
     both = verdict("block", ("A", "block", 0.7), ("B", "review", 0.9))
-    assert match(BLOCK, both) == Match("A", 0.7, (1, 2, 3, 4))
-    assert match(REVIEW, both) == Match("B", 0.9, (1, 2, 3, 4))
+    assert match(BLOCK, both) == Match("A", 0.7, (1, 2, 3, 4), "p", "n")
+    assert match(REVIEW, both) == Match("B", 0.9, (1, 2, 3, 4), "p", "n")
     assert match(BLOCK, verdict("review", ("B", "review", 0.9))) is None
     assert match(REVIEW, verdict("allow")) is None
 
