@@ -12,6 +12,7 @@ from types import TracebackType
 import numpy as np
 import tritonclient.grpc as grpc
 
+from nudenet_steps.preprocess.canvas import smallest
 from nudenet_steps.serving.metrics import BATCH_PICTURES, BATCHES, FLUSH_SECONDS
 from nudenet_tools.bench import frames
 from nudenet_tools.bench.load import LoadBench
@@ -20,7 +21,7 @@ from nudenet_tools.server.process import Server
 
 MIX_LENGTH = 40  # pictures, in a seeded order, that repeat
 IN_FLIGHT = 24
-PROBES = 6  # requests at a time, so that each detector gets one
+PROBES = 12  # requests at a time, so that each detector gets one
 
 
 class AspectsBench:
@@ -59,9 +60,9 @@ class AspectsBench:
             after = self._counters()
             recent, before = {key: value - before.get(key, 0) for key, value in after.items()}, after
             result["canvas_batch"] = {
-                canvas: recent[BATCH_PICTURES, canvas] / count
-                for (metric, canvas), count in recent.items()
-                if metric == BATCHES and count > PROBES  # else those that fetch the counters
+                canvas: recent[BATCH_PICTURES, canvas] / recent[BATCHES, canvas]
+                for canvas in sorted({_canvas(aspect) for aspect in (MIX if name == MIXED else (name,))})
+                if recent.get((BATCHES, canvas))
             }
             found[name] = result
         return found
@@ -77,3 +78,9 @@ class AspectsBench:
             text = answer.read().decode()
         rows = re.findall(rf'^({BATCHES}|{BATCH_PICTURES}){{canvas="(\w+)"}} (\S+)$', text, re.MULTILINE)
         return {(metric, canvas): float(value) for metric, canvas, value in rows}
+
+
+def _canvas(aspect: str) -> str:
+    """As the detector's counters name it."""
+    canvas = smallest([frames.ASPECTS[aspect]])
+    return f"{canvas.height}x{canvas.width}"

@@ -130,8 +130,8 @@ def of_cpu(report: dict) -> list[Promise]:
                 row["batched"]["throughput"] / _beside(row)["throughput"] for row in report["rounds"]
             )
             name = f"the same, {load['level']:g} requests of {load['batch']} pictures in flight"
-            found.append(Promise(name, ">= 0.85", ratio, "x", ratio >= 0.85))
-        found.append(Promise("p50 at concurrency 1 to one picture in process", "<= 1.5", single, "x", single <= 1.5))
+            found.append(Promise(name, ">= 0.95", ratio, "x", ratio >= 0.95))
+        found.append(Promise("p50 at concurrency 1 to one picture in process", "<= 1.35", single, "x", single <= 1.35))
     if "peers" in first:
         by_name = peers(report)
         for name, least, target in (

@@ -85,9 +85,9 @@ def headline(report: dict) -> str:
 
 
 def promise_table(found: Sequence[Promise], title: str) -> Table:
-    """Promises and what became of them."""
+    """Targets, what was measured for each, and whether it was reached."""
     rows = [(v.name, v.target, v.text, "yes" if v.reached else "no") for v in found]
-    return Table(title, ("promise", "target", "measured", "reached"), rows)
+    return Table(title, ("figure", "target", "measured", "reached"), rows)
 
 
 def tables(report: dict) -> list[Table]:
@@ -95,7 +95,7 @@ def tables(report: dict) -> list[Table]:
     found: list[Table] = []
     judged = promises.of_cpu(report)
     if judged:
-        found.append(promise_table(judged, "Promises (ratios are medians of rounds, each of figures side by side)"))
+        found.append(promise_table(judged, "Targets (ratios are medians of rounds, each of figures side by side)"))
     first = (report.get("rounds") or [{}])[0]
     if "ensemble" in first:
         found += [_level_table(report), _account_table(report)]
@@ -256,7 +256,7 @@ def gpu_ensemble_table(ensemble: dict) -> Table:
 def gpu_tables(report: dict) -> list[Table]:
     """The tables of a report of ``bench.py gpu``."""
     ensembles = [gpu_ensemble_table(ensemble) for ensemble in report["ensemble"]]
-    return [promise_table(promises.of_gpu(report), "Promises for one H100"), *ensembles]
+    return [promise_table(promises.of_gpu(report), "Targets for one H100"), *ensembles]
 
 
 def show(report: dict, console: Console) -> None:
