@@ -68,7 +68,7 @@ lint: setup  ## ruff, format check, type check
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	for model in model_repository/*/1/model.py; do $(VENV)/bin/mypy $$model || exit 1; done
+	for model in model_repository/*/1/model.py tools/nudenet_tools/bench/textbook/*/1/model.py; do $(VENV)/bin/mypy $$model || exit 1; done
 
 format: setup  ## apply ruff's fixes and format
 	$(VENV)/bin/ruff check --fix .

@@ -7,7 +7,6 @@ import functools
 import multiprocessing
 import re
 import socket
-import sys
 import tempfile
 import threading
 import time
@@ -193,4 +192,4 @@ def main(rounds: Annotated[int, typer.Option(help="How often each kind of fault.
 
 
 if __name__ == "__main__":
-    sys.exit(typer.run(main))
+    typer.run(main)

@@ -31,7 +31,7 @@ _BASES = [
 def _block(dice: Random, depth: int = 0) -> bytes:
     """A TIFF block with a random directory, often with an orientation, sometimes with one that counts."""
     order = dice.choice("<>")
-    entries: list[table.Entry] = []
+    entries: list[tuple[int, int, int, bytes]] = []
     for _ in range(dice.randrange(5)):
         tag = dice.choice([0x0112, 0x0112, 0x8769, 0x010F, 0x0100, dice.randrange(1 << 16)])
         kind = dice.choice([3, 3, 3, 4, 1, 2, 8, 9, dice.randrange(1 << 16)])

@@ -32,6 +32,9 @@ class Receiver:
         self.problems: list[str] = []
         self.changed = threading.Condition()
 
+    def has_attempts(self, count: int) -> bool:
+        return len(self.attempts) >= count
+
     def wait_for(self, condition: Callable[[], bool], seconds: float = 60.0) -> bool:
         with self.changed:
             return self.changed.wait_for(condition, seconds)

@@ -77,7 +77,7 @@ def _answer(request: service_pb2.ModelInferRequest) -> service_pb2.ModelInferRes
     reasons = json.dumps({"policy": policy, "findings": [finding]}).encode()
     response = service_pb2.ModelInferResponse(model_name="nudenet", model_version="1")
     wanted = {output.name for output in request.outputs}
-    for name, kind, array in (
+    for output, kind, array in (
         ("detections", "FP32", rows),
         ("num_detections", "INT32", counts),
         ("labels", "BYTES", labels),
@@ -85,9 +85,9 @@ def _answer(request: service_pb2.ModelInferRequest) -> service_pb2.ModelInferRes
         ("verdict", "BYTES", np.where(counts < 0, b"error", b"review").astype(np.object_)),
         ("reasons", "BYTES", np.full((len(names), 1), reasons, np.object_)),
     ):
-        if name not in wanted:
+        if output not in wanted:
             continue
-        response.outputs.add(name=name, datatype=kind, shape=array.shape)
+        response.outputs.add(name=output, datatype=kind, shape=array.shape)
         raw = serialize_byte_tensor(array).item() if kind == "BYTES" else array.tobytes()
         response.raw_output_contents.append(raw)
     return response

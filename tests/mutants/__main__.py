@@ -83,11 +83,11 @@ def lay_out(modules: list[str]) -> None:
     ignored = shutil.ignore_patterns("__pycache__", "*.onnx", "*.plan", "*.egg-info", "node_modules")
     for package, folder in SOURCES.items():
         shutil.copytree(folder / package, COPY / "src" / package, ignore=ignored)
-    for folder in ("tests", "tools", "build"):
-        shutil.copytree(ROOT / folder, COPY / folder, ignore=ignored)
+    for name in ("tests", "tools", "build"):
+        shutil.copytree(ROOT / name, COPY / name, ignore=ignored)
     # Where the mutated steps, in mutants/src/ below the copy, look for their neighbours.
-    for folder in ("nudenet_preprocess", "nudenet_trt", "nudenet_postprocess"):
-        shutil.copytree(ROOT / "model_repository" / folder, COPY / folder, ignore=ignored)
+    for name in ("nudenet_preprocess", "nudenet_trt", "nudenet_postprocess"):
+        shutil.copytree(ROOT / "model_repository" / name, COPY / name, ignore=ignored)
     tests = sorted({f"tests/unit/{test}" for module in modules for test in MODULES[module]})
     settings = {
         "tool.mutmut": {

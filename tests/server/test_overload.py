@@ -63,9 +63,9 @@ def test_clients_that_give_up_hurt_no_others_and_leave_nothing(own_server):
     # With a time-out in the queue, as our clients send it.
     url, hasty = own_server.grpc_url, {"priority": LIVE, "patience": "0.01,0.05", "timeout_us": 10_000}
     for in_flight, share in ((4, 0.5), (SATURATING, 0.0)):  # more than there is time for; more than can be served
-        given_up = start(url, SECONDS + 2, in_flight=in_flight, **hasty)
+        hurried = start(url, SECONDS + 2, in_flight=in_flight, **hasty)
         patient = load(url, SECONDS, rate=20, priority=LIVE)
-        given_up = finish(given_up, SECONDS + 2)
+        given_up = finish(hurried, SECONDS + 2)
         assert not given_up.served.all()
         assert set(given_up.errors) <= {"late"}
         assert patient.errors == {}

@@ -144,7 +144,8 @@ def test_exposed_grpc_is_encrypted_and_the_rest_stays_inside(onnx_path, authorit
 
 @pytest.mark.needs("openssl")
 def test_mutual_tls_serves_only_known_clients_and_supervision_goes_on(onnx_path, authority, stranger):
-    exposure = Exposure(LOOPBACK, *authority.issue("server"), client_ca=authority.certificate)
+    certificate, key = authority.issue("server")
+    exposure = Exposure(LOOPBACK, certificate, key, client_ca=authority.certificate)
     options = Options(ports=Ports.free(), exposure=exposure)
     with supervised(Watch(canary_every=0.2), options) as (supervisor, _):
         server = supervisor.server

@@ -287,15 +287,31 @@ def test_pictures_made_in_memory_may_have_exif():
     for exif in (block, b"Exif\0\0" + block):
         picture.info["exif"] = exif
         assert upright_size(to_jpeg(picture)) == (64, 96)
-    for exif in (b"no TIFF at all", "text"):
-        picture.info["exif"] = exif
+    for wrong in (b"no TIFF at all", "text"):
+        picture.info["exif"] = wrong
         assert upright_size(to_jpeg(picture)) == (96, 64)
 
 
 def test_sixteen_bits_are_scaled_to_the_nearest_of_eight():
-    values = np.repeat(np.array([[0, 128, 129, 257 * 100 + 128, 257 * 100 + 129, 65535]], np.uint16), 8, axis=0)
+    halves = [257 * grey + more for grey in (0, 100, 254) for more in (128, 129)]
+    values = np.repeat(np.array([[0, *halves, 65535]], np.uint16), 8, axis=0)
     grey = read(table.png(values, 0, 16))[0, :, 0].tolist()
-    assert grey == [0, 0, 1, 100, 101, 255]
+    assert grey == [0, 0, 1, 100, 101, 254, 255, 255]
+
+
+def test_the_transparent_grey_of_sixteen_bits_is_white_and_no_other():
+    file = io.BytesIO()
+    greys = np.repeat(np.array([[100, 40000, 40001, 65535]], np.uint16), 8, axis=0)
+    Image.fromarray(greys).save(file, "PNG", transparency=40000)
+    assert read(file.getvalue())[0, :, 0].tolist() == [0, 255, 156, 255]
+
+
+def test_a_pngs_exif_is_found_behind_other_chunks_and_ends_with_its_chunk():
+    block = table.tiff([table.orientation(6)])[:22]  # without the pointer to a next directory
+    upright = np.zeros((8, 16, 3), np.uint8)
+    assert read(table.png(upright, before=block)).shape == (16, 8, 3)
+    assert read(table.png(upright, before=block[:-1])).shape == (8, 16, 3)  # the chunk's checksum is none of it
+    assert read(table.png(upright, behind=block)).shape == (8, 16, 3)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "RGBa"])

@@ -114,8 +114,7 @@ def test_services_name_ports_that_exist():
     for service, container in ((servers, triton), (manifests.find("base", "Service")["spec"], nginx)):
         ports = {port["name"] for port in container["ports"]}
         assert {port["targetPort"] for port in service["ports"]} <= ports
-    ports = {port["name"]: port["containerPort"] for port in triton["ports"]}
-    for name, port in ports.items():
+    for name, port in {port["name"]: port["containerPort"] for port in triton["ports"]}.items():
         assert f"--{name}-port={port}" in triton["args"]
 
 

@@ -16,7 +16,7 @@ from nudenet_steps.postprocess import nms
 def test_every_picture_gets_one_box_in_a_known_time(monkeypatch, name, seconds, height, width, candidates):
     slept = []
     monkeypatch.setattr(stand_in.time, "sleep", slept.append)
-    engine = engine_class(name)(Path())
+    engine = engine_class(name)(Path(), 8)
     output = engine.infer([np.zeros((n, 3, height, width), np.float32) for n in (1, 2)])
     assert output.shape == (3, candidates, 6)
     assert output.dtype == np.float32

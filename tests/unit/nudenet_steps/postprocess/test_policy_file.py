@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import subprocess
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from nudenet_steps.postprocess import policy_file
 from nudenet_steps.postprocess.policy_file import PolicyFileError, Rule
 
 LABELS = ["FACE_FEMALE", "FACE_MALE", "FEET_EXPOSED"]
-GOOD = {
+GOOD: dict[str, Any] = {
     "default": "mine",
     "policies": {
         "mine": {

@@ -37,7 +37,7 @@ def write(pixels: np.ndarray, source: tuple[int, int] | None = None) -> tuple[np
     ],
 )
 def test_fits_the_input(source, fitted):
-    box = letterbox.fit(*source, WIDTH, HEIGHT)
+    box = letterbox.fit(source[0], source[1], WIDTH, HEIGHT)
     assert (box.width, box.height) == fitted
 
 

@@ -1,6 +1,7 @@
 """Signed deliveries to real receivers: one that fails half of the time, kills, redirects, private addresses, TLS."""
 
 import base64
+import functools
 import io
 import json
 import random
@@ -273,7 +274,7 @@ def test_a_receiver_that_fails_half_of_the_time_and_kills_in_between(tmp_path):
         command = [sys.executable, "-c", SENDER, tmp_path / "o", hook.url]
         for wanted in (20, 40):
             with subprocess.Popen(command, cwd=ROOT / "tools", env=environment) as process:
-                assert hook.wait_for(lambda wanted=wanted: len(hook.attempts) >= wanted)
+                assert hook.wait_for(functools.partial(hook.has_attempts, wanted))
                 process.send_signal(signal.SIGKILL)
         subprocess.run(command, cwd=ROOT / "tools", env=environment, check=True, timeout=60)
     assert hook.received == {message(number).id: {message(number).body} for number in range(60)}
