@@ -30,6 +30,7 @@ MALLOC = {
     "MALLOC_TRIM_THRESHOLD_": str(512 << 20),
     "MALLOC_TOP_PAD_": str(16 << 20),
 }
+NO_TELEMETRY = {"ORT_DISABLE_TELEMETRY": "1"}  # as nudenet_steps says; here for other models of the repository, too
 STOP_SECONDS = 15.0
 
 
@@ -296,7 +297,7 @@ class Server:
 
     @staticmethod
     def _environment(installation: Installation) -> dict[str, str]:
-        environment = MALLOC | dict(os.environ)
+        environment = MALLOC | NO_TELEMETRY | dict(os.environ)
         libraries = [str(path) for path in installation.libraries]
         # The stub is isolated from PYTHONPATH: it finds its packages by the first python3 on PATH.
         environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
