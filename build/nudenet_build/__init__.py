@@ -12,3 +12,5 @@ MODEL_REPOSITORY = ROOT / "model_repository"
 sys.path += [
     str(folder) for folder in (MODEL_REPOSITORY / "nudenet" / "1", ROOT / "tools") if str(folder) not in sys.path
 ]
+
+import nudenet_steps  # noqa: E402, F401  before any ONNX Runtime: it switches its telemetry off

@@ -170,7 +170,9 @@ def test_the_receivers_in_the_documentation(tmp_path, free_tcp_port, language, c
     def send(secret):
         Webhook(f"http://127.0.0.1:{free_tcp_port}/", Signer([secret]), allow_http=True, allow_private=True)(message)
 
-    with subprocess.Popen([*command, tmp_path / f"receiver.{language}"], stdout=subprocess.PIPE, text=True) as process:
+    command = [*command, tmp_path / f"receiver.{language}"]
+    # A session of its own: node of the virtual environment is a program that starts another.
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         try:
             end = time.monotonic() + 60
             while True:
@@ -185,4 +187,4 @@ def test_the_receivers_in_the_documentation(tmp_path, free_tcp_port, language, c
             with pytest.raises(NotDelivered, match="answered 401"):
                 send(SECRET.replace("MDEy", "MDEx"))
         finally:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)

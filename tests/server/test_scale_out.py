@@ -86,13 +86,14 @@ class Proxy:
 
     def __init__(self, folder: Path, servers: list[Server]) -> None:
         assert NGINX is not None, "nginx is missing: run tools/setup.sh --test-tools"
-        (port,) = free_ports(1)
+        port, http_port = free_ports(2)
         self.address = f"127.0.0.1:{port}"
         authority = Authority(folder, "authority")
         self.tls = Tls(root_certificates=authority.certificate)
         certificate, key = authority.issue("proxy")
         upstream = "".join(f"server {server.grpc_url} max_fails=1 fail_timeout=1s;" for server in servers)
-        (folder / "servers.conf").write_text(f"upstream nudenet {{ {upstream} keepalive 64; }}")
+        gateway = "map $host $gateway { default 127.0.0.1:1; }"  # nobody there
+        (folder / "servers.conf").write_text(f"upstream nudenet {{ {upstream} keepalive 64; }}\n{gateway}\n")
         (folder / "keys.conf").write_text(f'"{self.KEY}" 1;')
         text = CONF.read_text()
         for shipped, here in (
@@ -103,6 +104,7 @@ class Proxy:
             ("/etc/nginx/tls/tls.key", str(key)),
             ("/dev/stderr", f"{folder}/error.log"),
             ("listen 8443 ", f"listen {self.address} "),
+            ("listen 8444 ", f"listen 127.0.0.1:{http_port} "),
             ("worker_processes auto;", "worker_processes 1;"),
         ):
             assert shipped in text

@@ -127,7 +127,9 @@ class Supervisor:
             while not stopped.wait(self._watch.processes_every):
                 failure = self._dead_process()
                 if failure is None and time.monotonic() >= next_canary:
-                    failure = self._failing_canary(canary) or self._hanging_process()
+                    failed = self._failing_canary(canary) or self._hanging_process()
+                    # A process that died meanwhile is the better explanation.
+                    failure = failed and (self._dead_process() or failed)
                     next_canary = time.monotonic() + self._watch.canary_every
                 if failure is not None:
                     return failure

@@ -116,3 +116,14 @@ def test_the_stub_has_only_names_of_the_real_module():
     functions = [node.name for node in stub.body if isinstance(node, ast.FunctionDef)]
     assert len(functions) >= 3
     assert [name for name in functions if not re.search(rf"^def {name}\(", real, re.MULTILINE)] == []
+
+
+def test_every_page_of_the_documentation_is_reached_from_the_readme():
+    reached: set[Path] = set()
+    waiting = {ROOT / "README.md"}
+    while waiting:
+        page = waiting.pop()
+        reached.add(page)
+        links = re.findall(r"\]\(([^)#:]+\.md)[)#]", page.read_text())
+        waiting |= {target for link in links if (target := (page.parent / link).resolve()).is_file()} - reached
+    assert set((ROOT / "docs").glob("*.md")) - reached == set()
