@@ -1,4 +1,7 @@
-"""Other pictures than JPEG, as browsers show them: upright, on white, 8 bits a colour."""
+"""Other pictures than JPEG: upright, on white, 8 bits a colour, and sent by `pictures.py` as JPEG.
+
+As browsers show them, but for colour profiles, which are not applied: values count as sRGB.
+"""
 
 from __future__ import annotations
 
