@@ -162,6 +162,7 @@ def detect(
     """Detect in pictures. Exit status 1 if any of them failed; the others are answered all the same."""
     shown = options.split_labels(classes, "--classes") if classes else None
     hidden = options.split_labels(censor_classes, "--censor-classes")
+    access = options.access(tls, ca, api_key_file)
     try:
         run = Run(picture_files.find(pictures, lambda text: errors.print(text, markup=False)))
     except OSError as error:
@@ -184,7 +185,7 @@ def detect(
                 protocol="http" if http else "grpc",
                 deadline=deadline,
                 concurrency=concurrency,
-                **options.access(tls, ca, api_key_file),
+                **access,
             ) as client,
         ):
             answers = client.detect_many(

@@ -124,6 +124,7 @@ def main(
     """
     shown = options.split_labels(classes, "--classes") if classes else None
     hidden = options.split_labels(censor_classes, "--censor-classes")
+    access = options.access(tls, ca, api_key_file)
     asked = options.asked_labels(shown, hidden if censor else None)
     parameters = nudenet_client.Parameters(confidence_threshold, iou_threshold, max_detections, asked, priority, policy)
 
@@ -161,7 +162,7 @@ def main(
                 url or f"127.0.0.1:{grpc_port}",
                 deadline=deadline,
                 retries=4 if every_frame else 0,  # live, the next frame is worth more than this one
-                **options.access(tls, ca, api_key_file),
+                **access,
             )
         )
         file: TextIO | None = None

@@ -48,6 +48,7 @@ def main(
     if stop_at_block and policy is None:
         raise typer.BadParameter("a block is a policy's verdict; add --policy", param_hint="--stop-at-block")
     wanted = options.split_labels(classes, "--classes") if classes else None
+    access = options.access(tls, ca, api_key_file)
     parameters = nudenet_client.Parameters(
         confidence_threshold, iou_threshold, max_detections, wanted, priority, policy
     )
@@ -65,9 +66,7 @@ def main(
     except source.SourceError as error:
         note(str(error), "red")
         raise typer.Exit(1) from error
-    with nudenet_client.Client(
-        url or f"127.0.0.1:{grpc_port}", deadline=deadline, **options.access(tls, ca, api_key_file)
-    ) as client:
+    with nudenet_client.Client(url or f"127.0.0.1:{grpc_port}", deadline=deadline, **access) as client:
         for one, stem in zip(found, source.file_stems(found), strict=True):
             if stop.is_set():
                 failed = True

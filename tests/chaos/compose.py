@@ -6,7 +6,6 @@ import contextlib
 import functools
 import multiprocessing
 import re
-import socket
 import tempfile
 import threading
 import time
@@ -26,6 +25,7 @@ from chaos.fuzz import ASTRONAUT
 from container import limits
 from helpers import containers
 from helpers.containers import Container, Service, wait_until
+from helpers.ports import free_ports
 from helpers.tls_files import Authority
 from nudenet_client import Client, Tls
 
@@ -48,13 +48,10 @@ def serving() -> Iterator[tuple[Service, Tls]]:
     for image in containers.base_images():
         containers.provide(image)
     containers.build("Dockerfile.cpu", containers.CPU)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         authority = Authority(Path(folder), "authority")
         tls = Tls(root_certificates=authority.certificate)
-        with Service(Path(folder), *authority.issue("proxy"), port) as service:
+        with Service(Path(folder), *authority.issue("proxy"), *free_ports(1)) as service:
             wait_until(functools.partial(ask, service, tls))
             yield service, tls
 

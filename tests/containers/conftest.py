@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from helpers import containers
 from helpers.containers import Service
+from helpers.ports import free_ports
 from helpers.tls_files import Authority
 from nudenet_client import Tls
 
@@ -56,10 +56,6 @@ def service(cpu_image: str, authority: Authority, tmp_path_factory: pytest.TempP
     _, nginx = containers.base_images()
     containers.provide(nginx)
     containers.build("Dockerfile.gateway", containers.GATEWAY)
-    with socket.socket() as first, socket.socket() as second:
-        first.bind(("127.0.0.1", 0))
-        second.bind(("127.0.0.1", 0))
-        ports = first.getsockname()[1], second.getsockname()[1]
     folder = tmp_path_factory.mktemp("service")
-    with Service(folder, *authority.issue("proxy"), *ports) as running:
+    with Service(folder, *authority.issue("proxy"), *free_ports(2)) as running:
         yield running

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +18,7 @@ import tritonclient.grpc as grpcclient
 from tritonclient.utils import InferenceServerException
 
 from container import limits, repository
+from helpers.ports import free_ports
 from helpers.tls_files import Authority
 from nudenet_client import Client, Tls
 from nudenet_tools.server import system_packages
@@ -28,15 +27,6 @@ from nudenet_tools.server.process import Options, Ports, Server
 CONF = Path(__file__).parents[2] / "deploy" / "nginx" / "nginx.conf"
 NGINX = system_packages.find("nginx")
 TUNING = repository.Tuning(instances={"nudenet_preprocess": 1}, parameters={"nudenet_trt": {"threads": "1"}})
-
-
-def free_ports(count: int) -> list[int]:
-    """Different ones: asked for one after the other, the kernel may give the same twice."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in sockets:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in sockets]
 
 
 class Fleet:

@@ -178,7 +178,7 @@ def test_without_metrics_the_rest_is_there(run):
 
 
 def test_watch_shows_what_happens_between_two_looks(server, astronaut):
-    command = [sys.executable, ROOT / "tools" / "status.py", "--watch", "--interval", "0.3"]
+    command = [sys.executable, str(ROOT / "tools" / "status.py"), "--watch", "--interval", "0.3"]
     urls = ["--url", server.http_url, "--metrics-url", f"127.0.0.1:{server.ports.metrics}"]
     for extra in ([], ["--json"]):
         process = subprocess.Popen([*command, *urls, *extra], stdout=subprocess.PIPE, text=True)

@@ -72,7 +72,7 @@ def browser(folder, page_server):
             viewport={"width": 1440, "height": 900},
         )
         context.requested = []
-        context.on("request", lambda request: context.requested.append(request.url))
+        context.on("request", lambda request: context.requested.append(request.url))  # type: ignore[call-overload]
         context.set_default_timeout(SECONDS)
         yield context
         context.close()

@@ -226,7 +226,8 @@ class _Context:
         memory = self.world.gpu.held[self._addresses[name]]
         size = int(np.prod(shape)) * dtype.itemsize
         assert size <= len(memory), f"the run would touch {size} bytes of {name}, {len(memory)} are allocated"
-        return np.frombuffer((ctypes.c_uint8 * size).from_buffer(memory), dtype).reshape(shape)
+        part = (ctypes.c_uint8 * size).from_buffer(memory)
+        return np.frombuffer(part, dtype).reshape(shape)  # type: ignore[call-overload]
 
 
 class Gpu(types.ModuleType):

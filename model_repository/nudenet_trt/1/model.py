@@ -39,7 +39,7 @@ class TritonPythonModel:
         pb_utils.Logger.log_info(f"nudenet_trt: {self.engine.name}, {self.engine.precision}{why}")
         self.pictures = ProcessCounts("detectors")  # that all instances are at work on
         self.heartbeat = Heartbeat(args["model_instance_name"])
-        self.counters = Counters(pb_utils, failures.METRICS | BATCH_METRICS)
+        self.counters = Counters(pb_utils, {**failures.METRICS, **BATCH_METRICS})
         self.failures = failures.Failures(pb_utils, self.counters, "nudenet_trt")
         gc.collect()
         gc.freeze()

@@ -153,7 +153,12 @@ def test_goes_on_after_ctrl_c(data_folder, tmp_path, onnx_path, monkeypatch):
         part.write(b"\1" * 1000)
         log.write('{"source": "half a li')
     resumed = []
-    monkeypatch.setattr(frames, "read_picture", lambda path: resumed.append(path) or read_picture(path))
+
+    def read(path):
+        resumed.append(path)
+        return read_picture(path)
+
+    monkeypatch.setattr(frames, "read_picture", read)
     result = run(data_folder / "*.jpg", "--output", output)
     assert result.exit_code == 0, result.output
     assert not set(resumed) & set(seen)

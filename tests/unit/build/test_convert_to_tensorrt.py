@@ -407,7 +407,8 @@ def test_every_call_fits_the_oldest_and_the_newest_tensorrt(with_tensorrt: Machi
     machine = with_tensorrt
     watched = watch(rtx, monkeypatch)
     cache = machine.folder / "timing.cache"
-    machine.world.profiles = [((1, 1), (2, 2)), (tuple(SPECIFIED), tuple(SPECIFIED))]  # the second is chosen
+    specified = (SPECIFIED.height, SPECIFIED.width)
+    machine.world.profiles = [((1, 1), (2, 2)), (specified, specified)]  # the second is chosen
     assert machine.test_plan("--timing-cache", cache)[0] == 0
     _unknown_operator(model := onnx.load(machine.onnx))
     onnx.save(model, machine.onnx)

@@ -296,7 +296,8 @@ def http_server(statuses, credentials=None, message="as told"):
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.handle_error = lambda *_: None  # a client that does not trust us hangs up
+        # A client that does not trust us hangs up.
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]
         if credentials is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*credentials)

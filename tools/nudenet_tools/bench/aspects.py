@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import random
-import re
 import time
-import urllib.request
-from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 
-import numpy as np
-import tritonclient.grpc as grpc
-
+from nudenet_client import Client
 from nudenet_steps.preprocess.canvas import smallest
 from nudenet_steps.serving.metrics import BATCH_PICTURES, BATCHES, FLUSH_SECONDS
 from nudenet_tools.bench import frames
 from nudenet_tools.bench.load import LoadBench
 from nudenet_tools.bench.promises import MIX, MIXED
-from nudenet_tools.server.process import Server
+from nudenet_tools.server.process import LOOPBACK, Server
+from nudenet_tools.server.status import read_metrics
 
 MIX_LENGTH = 40  # pictures, in a seeded order, that repeat
 IN_FLIGHT = 24
@@ -70,14 +66,12 @@ class AspectsBench:
     def _counters(self) -> dict[tuple[str, str], float]:
         """By metric and canvas. A detector hands over what it has counted with its first request after a second."""
         time.sleep(FLUSH_SECONDS)
-        tensor = grpc.InferInput("image", [1, 1], "BYTES")
-        tensor.set_data_from_numpy(np.array([[self._probe]], np.object_))
-        with grpc.InferenceServerClient(self._server.grpc_url) as client, ThreadPoolExecutor(PROBES) as threads:
-            list(threads.map(lambda _: client.infer("nudenet", [tensor]), range(PROBES)))
-        with urllib.request.urlopen(self._server.metrics_url, timeout=10) as answer:
-            text = answer.read().decode()
-        rows = re.findall(rf'^({BATCHES}|{BATCH_PICTURES}){{canvas="(\w+)"}} (\S+)$', text, re.MULTILINE)
-        return {(metric, canvas): float(value) for metric, canvas, value in rows}
+        with Client(self._server.grpc_url, concurrency=PROBES) as client:
+            list(client.detect_many([self._probe] * PROBES, batch_size=1))
+        metrics = read_metrics(f"{LOOPBACK}:{self._server.ports.metrics}")
+        return {
+            (name, labels["canvas"]): value for name in (BATCHES, BATCH_PICTURES) for labels, value in metrics[name]
+        }
 
 
 def _canvas(aspect: str) -> str:

@@ -73,7 +73,7 @@ class Servers:
     def __init__(self, urls: Sequence[str], deadline: float) -> None:
         self._urls, self._deadline = urls, deadline
         self._servers: dict[str, _Server] = {}
-        self._leaving: dict[asyncio.Task[None], None] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
         self._lookups: asyncio.Task[None] | None = None
         self._turns = itertools.count()
 
@@ -93,9 +93,9 @@ class Servers:
         if not found:  # the name service is away, or all servers are: keep asking where they were
             return
         for url in self._servers.keys() - set(found):
-            self._leaving[asyncio.create_task(self._leave(self._servers.pop(url)))] = None
-        for task in [task for task in self._leaving if task.done()]:
-            del self._leaving[task]
+            task = asyncio.create_task(self._leave(self._servers.pop(url)))
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
         for url in found:
             if url not in self._servers:
                 self._servers[url] = _Server(url)

@@ -1,7 +1,8 @@
-"""Files that a reader sees as they were or as they are meant to be, never a part. Standard library only."""
+"""Files written so that a reader sees them as they were or as meant, never a part; hashes. Standard library only."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -30,6 +31,15 @@ def write_whole(path: Path, data: bytes, mode: int | None = None) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _umask() -> int:

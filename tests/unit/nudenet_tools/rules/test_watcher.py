@@ -214,7 +214,7 @@ def ran(tmp_path, rule, keys, frames=(), stopped=False):
             for watcher in watchers:
                 watcher(one)
         stream = types.SimpleNamespace(running=False, error="")
-        session.look([stream] * len(keys), stopped)
+        session.look([stream] * len(keys), stopped)  # type: ignore[list-item]
     return [json.loads(line) for line in lines.getvalue().splitlines()]
 
 

@@ -7,14 +7,13 @@ instructions. No Triton import.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from nudenet_steps.files import write_whole
+from nudenet_steps.files import sha256, write_whole
 
 INT8_GRAPH = "model.int8.onnx"
 LEAST_GAIN = 1.03  # a smaller one is within what two measurements differ by: the more accurate precision stays
@@ -51,11 +50,6 @@ def read_cpu(cpuinfo: Path = _CPUINFO) -> Cpu:
         return Cpu("", frozenset())
     values = {key.strip(): value.strip() for key, value in lines.items()}
     return Cpu(values.get("model name", ""), frozenset(values.get("flags", "").split()))
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a graph's file, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def write_record(graph: Path, f1: float, goal: float, detections: int, pictures: int) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from reprlib import repr as quoted
 from typing import Any
 
+from nudenet_steps.files import sha256
+
 FILE = "policies.json"
 DEFAULT = "default"  # as a request's policy: the one that the file names
 FACES = ("FACE_FEMALE", "FACE_MALE")
@@ -114,11 +116,7 @@ def network_sha256(folder: Path) -> str:
     listing = b""
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.suffix in NETWORK_SUFFIXES:
-            digest = hashlib.sha256()
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-            listing += f"{digest.hexdigest()}  {path.name}\n".encode()
+            listing += f"{sha256(path)}  {path.name}\n".encode()
     return hashlib.sha256(listing).hexdigest() if listing else ""
 
 

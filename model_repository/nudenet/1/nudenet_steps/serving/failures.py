@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from nudenet_steps.serving.metrics import Counters
+from nudenet_steps.serving.metrics import Counters, Families
 
 TOTAL = "nudenet_failures_total"
-METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
-    TOTAL: ("Requests that a step answered with an error", ("step", "reason"))
-}
+METRICS: Families = {TOTAL: ("Requests that a step answered with an error", ("step", "reason"))}
 INTERNAL = "internal"  # not the request's fault, as far as we know
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from nudenet_steps.serving import package
+
+Families: TypeAlias = Mapping[str, tuple[str, tuple[str, ...]]]  # metric -> description, names of its labels
 
 FLUSH_SECONDS = 1.0
 BATCHES, BATCH_PICTURES = "nudenet_batches_total", "nudenet_batch_pictures_total"
 # Of the detector: Triton's own counters are of executions, in which several canvases may meet.
-BATCH_METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
+BATCH_METRICS: Families = {
     BATCHES: ("Batches that the detector ran", ("canvas",)),
     BATCH_PICTURES: ("Pictures in the batches that the detector ran", ("canvas",)),
 }
@@ -25,12 +27,12 @@ class Counters:
     Adding here costs a dictionary entry. So /metrics lags by a second, on a quiet server until the next request.
     """
 
-    def __init__(self, pb_utils: Any, families: Mapping[str, tuple[str, tuple[str, ...]]]) -> None:
+    def __init__(self, pb_utils: Any, families: Families) -> None:
         """Register the families; instances, and models that count the same, share them.
 
         Args:
             pb_utils: Triton's module; where it has no metrics, nothing is counted.
-            families: metric name -> (description, names of its labels).
+            families: what will be counted.
         """
         kind: Any = getattr(pb_utils, "MetricFamily", None)
         self._families: dict[str, Any] = {
