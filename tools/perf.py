@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -42,7 +42,7 @@ LOAD_OPTIONS = (
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-class Protocol(str, Enum):
+class Protocol(StrEnum):
     """Which front end of the server is asked."""
 
     grpc = "grpc"

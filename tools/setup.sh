@@ -14,8 +14,8 @@ system_packages() { PYTHONPATH=tools "$python" -m nudenet_tools.server.system_pa
 [ "$(uname -sm)" = "Linux x86_64" ] || fail "needs Linux on x86_64, this is $(uname -sm): tritonserver is published for that only"
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || fail "no working Python at '$python'; set PYTHON=/path/to/python3.11"
 case "$version" in
-  3.10 | 3.11 | 3.12) ;;
-  *) fail "needs Python 3.10, 3.11 or 3.12, '$python' is $version; set PYTHON=/path/to/python3.11" ;;
+  3.11 | 3.12) ;;
+  *) fail "needs Python 3.11 or 3.12, '$python' is $version; set PYTHON=/path/to/python3.11" ;;
 esac
 
 if [ "$venv" = --test-tools ]; then

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -158,7 +158,7 @@ class Container:
     def up_seconds(self) -> float:
         """How long it has run since the engine last started it."""
         started = datetime.fromisoformat(self.inspect(".State.StartedAt").strip()[:19] + "+00:00")
-        return (datetime.now(timezone.utc) - started).total_seconds()
+        return (datetime.now(UTC) - started).total_seconds()
 
     def shared_memory(self) -> set[str]:
         """Names of the files in /dev/shm."""

@@ -18,7 +18,7 @@ import sys
 import threading
 from pathlib import Path
 
-from container import check_plan, limits, repository, security, shared_memory, tuning
+from container import check_plan, instances, limits, repository, security, shared_memory
 from container.process import Options, Ports, Server, ServerError
 from container.server_log import NO_GPU_NOISE
 from container.supervisor import Supervisor, Watch
@@ -49,7 +49,7 @@ def options(arguments: list[str], environment: dict[str, str]) -> Options:
     return Options(
         ports=Ports(own.http_port, own.grpc_port, own.metrics_port),
         config_name=config_name,
-        tuning=tuning.for_image(config_name),
+        tuning=instances.for_image(config_name),
         model_repository=Path(environment.get("MODEL_REPOSITORY") or repository.MODEL_REPOSITORY),
         admin_key=environment.get("ADMIN_KEY") or security.new_key(),
         exposure=security.Exposure(ADDRESS, private=True),

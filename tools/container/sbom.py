@@ -55,7 +55,7 @@ def document() -> dict[str, Any]:
         "specVersion": "1.6",
         "serialNumber": f"urn:uuid:{uuid.uuid4()}",
         "version": 1,
-        "metadata": {"timestamp": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")},
+        "metadata": {"timestamp": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")},
         "components": sorted(python_packages() + debian_packages(), key=lambda component: component["purl"]),
     }
 

@@ -39,7 +39,7 @@ FP16_MAX = float(np.finfo(np.float16).max)
 FP16_SMALLEST = np.finfo(np.float16).smallest_subnormal
 
 
-class Precision(str, enum.Enum):
+class Precision(enum.StrEnum):
     """A precision that a graph can be given here."""
 
     FP16 = "FP16"

@@ -62,7 +62,7 @@ def write(
         optimization_level=options.optimization_level,
         onnx_sha256=plan_passport.sha256(onnx_path),
         plan_sha256=plan_passport.sha256(output),
-        built_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        built_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         triton_release=os.environ.get("NVIDIA_TRITON_SERVER_VERSION"),  # set by Triton's images
         accuracy=accuracy,
         runtime=options.runtime.value,

@@ -13,7 +13,7 @@ from nudenet_steps.cuda.execution import Level
 OLDEST = (10, 3)  # of TensorRT: the first release with everything used here; 11 removed what came before it
 
 
-class Runtime(str, enum.Enum):
+class Runtime(enum.StrEnum):
     """Which library compiles, and runs what was compiled."""
 
     TENSORRT = "tensorrt"

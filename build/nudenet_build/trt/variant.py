@@ -16,7 +16,7 @@ from nudenet_steps.engines.onnx_graphs import PIXELS, SOURCE, take_pixels
 from nudenet_steps.preprocess.canvas import SPECIFIED as SPECIFIED_CANVAS
 
 
-class Precision(str, enum.Enum):
+class Precision(enum.StrEnum):
     """What the trunk and head of the network compute in."""
 
     FP32 = "FP32"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from container import limits, repository, tuning
+from container import instances, limits, repository
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
@@ -114,7 +114,7 @@ def largest_requests(folder: Path, config_name: str, tuned: repository.Tuning) -
 def test_shared_memory_holds_the_largest_requests(tmp_path: Path):
     production = largest_requests(tmp_path / "gpu", "", repository.Tuning())
     assert production <= shm_size("triton-gpu") <= 1.3 * production
-    few, many = (largest_requests(tmp_path / str(cores), "cpu", tuning.for_cpu(cores)) for cores in (12, 16))
+    few, many = (largest_requests(tmp_path / str(cores), "cpu", instances.for_cpu(cores)) for cores in (12, 16))
     assert few <= shm_size("triton-cpu") <= many
 
 

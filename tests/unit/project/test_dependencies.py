@@ -51,7 +51,7 @@ def test_every_requirement_is_pinned_exactly(path):
 @pytest.mark.parametrize("path", COVERED, ids=lambda path: path.name)
 def test_constraints_cover_every_requirement(path):
     missing = pins(path) - pins(ROOT / "requirements" / "constraints.txt")
-    assert not missing, f"regenerate constraints.txt (its first line says how): {sorted(missing)}"
+    assert not missing, f"regenerate constraints.txt (tools/pin.sh): {sorted(missing)}"
 
 
 def test_nothing_is_installed_from_elsewhere():

@@ -7,7 +7,7 @@ import platform
 import re
 import subprocess
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from nudenet_tools.server.tuning import cores
@@ -50,5 +50,5 @@ def describe() -> dict:
         "python": platform.python_version(),
         "versions": versions,
         "command": " ".join(["python", *sys.argv]),
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
     }

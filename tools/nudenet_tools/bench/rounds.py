@@ -8,7 +8,7 @@ import statistics
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 
 from container.repository import MODEL_REPOSITORY, Tuning
@@ -21,7 +21,7 @@ from nudenet_tools.server import tuning
 from nudenet_tools.server.process import Options, Ports, Server
 
 
-class Part(str, Enum):
+class Part(StrEnum):
     """What can be measured alone."""
 
     ensemble = "ensemble"  # with the in-process ceiling beside it

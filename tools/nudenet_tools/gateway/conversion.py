@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
 
 from nudenet_client import PictureError
 from nudenet_tools import ROOT
@@ -39,16 +38,16 @@ class Converters:
         """
         if data.startswith(JPEG_START) or not data:
             return [data]
-        async with _timeout(seconds):
+        async with asyncio.timeout(seconds):
             process = await self._free.get()
         try:
             if process is None or process.returncode is not None:
                 process = await self._start()
             limit = min(seconds, self._settings.conversion_seconds)
             try:
-                async with _timeout(limit):
+                async with asyncio.timeout(limit):
                     return await self._convert(process, data)
-            except asyncio.TimeoutError as error:
+            except TimeoutError as error:
                 raise PictureError(f"decoding it takes more than {limit:g} s") from error
             except (asyncio.IncompleteReadError, ConnectionError) as error:
                 raise PictureError("decoding it ended the process that did it") from error
@@ -92,29 +91,6 @@ class Converters:
         if "error" in answer:
             raise PictureError(answer["error"])
         return [await process.stdout.readexactly(size) for size in answer["sizes"]]
-
-
-@contextlib.asynccontextmanager
-async def _timeout(seconds: float) -> AsyncIterator[None]:
-    """asyncio.timeout, which Python 3.10 does not have."""
-    task = asyncio.current_task()
-    assert task is not None
-    expired = False
-
-    def expire() -> None:
-        nonlocal expired
-        expired = True
-        task.cancel()
-
-    handle = asyncio.get_running_loop().call_later(max(seconds, 0.001), expire)
-    try:
-        yield
-    except asyncio.CancelledError:
-        if expired:
-            raise asyncio.TimeoutError from None
-        raise
-    finally:
-        handle.cancel()
 
 
 async def _end(process: asyncio.subprocess.Process | None) -> None:

@@ -44,7 +44,7 @@ async def read(request: Request, limits: Limits, seconds: float) -> list[Sent]:
     """
     try:
         pictures = await asyncio.wait_for(_read(request, limits), seconds)
-    except asyncio.TimeoutError:
+    except TimeoutError:
         raise Refused(408, "body_timeout", "the body did not come within the deadline") from None
     except ClientDisconnect:
         raise Refused(400, "disconnected", "the client went away") from None

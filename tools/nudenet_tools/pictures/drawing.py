@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from enum import Enum
+from enum import StrEnum
 
 import numpy as np
 
@@ -19,7 +19,7 @@ CENSORED_BY_DEFAULT = (
 )
 
 
-class Style(str, Enum):
+class Style(StrEnum):
     """How an area is made unrecognisable."""
 
     blur = "blur"

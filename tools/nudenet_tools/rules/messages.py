@@ -76,5 +76,5 @@ def message(event: Event, stream: str, rule: RuleName, picture: bytes | None = N
 
 
 def _iso(seconds: float) -> str:
-    at = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
+    at = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

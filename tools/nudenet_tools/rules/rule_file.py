@@ -7,16 +7,11 @@ import hashlib
 import itertools
 import json
 import math
-import sys
+import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["VERDICTS", "Level", "Rule", "RuleFile", "RuleFileError", "parse", "read"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from container import check_plan
-from container.tuning import cores
+from container.instances import cores
 from nudenet_tools import MODEL_REPOSITORY, ROOT
 from nudenet_tools.server import precision_times, tuning
 from nudenet_tools.server.process import Installation, Options, Ports, ServerError, find_installation

@@ -47,7 +47,7 @@ def find_installation() -> Installation:
     version = "{}.{}".format(*sys.version_info[:2])
     stub = server / "python_backend_stubs" / version / "triton_python_backend_stub"
     if not stub.is_file():
-        raise ServerError(f"nvidia-pytriton has no Python backend for Python {version}: use 3.10, 3.11 or 3.12")
+        raise ServerError(f"nvidia-pytriton has no Python backend for Python {version}: use 3.11 or 3.12")
     found = libpython.directory()
     if found is None:
         raise ServerError(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from container.instances import cores, for_cpu
 from container.repository import ConfigError, Tuning
-from container.tuning import cores, for_cpu
 from nudenet_tools.server import mps
 
 

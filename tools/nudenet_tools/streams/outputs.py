@@ -38,7 +38,7 @@ class JsonLines:
             "source": answer.pop("image"),
             "frame": served.frame.number,
             "time": round(served.frame.time, 3),  # seconds since the stream's first frame
-            "at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds"),
+            "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
             "latency_ms": round(served.latency * 1e3, 1),
             **answer,
         }

@@ -34,7 +34,7 @@ class Signer:
 
     def headers(self, message_id: str, body: bytes, now: float) -> dict[str, str]:
         """The headers of one attempt at `now`, in seconds since 1970."""
-        at = datetime.datetime.fromtimestamp(int(now), datetime.timezone.utc)
+        at = datetime.datetime.fromtimestamp(int(now), datetime.UTC)
         return {
             "webhook-id": message_id,
             "webhook-timestamp": str(int(now)),

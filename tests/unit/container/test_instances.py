@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from container import tuning
+from container import instances
 
 HERE = len(os.sched_getaffinity(0))
 
@@ -30,18 +30,18 @@ def cgroup(folder: Path, version: int, allowed: str) -> Path:
 def test_quota(tmp_path: Path, version: int, allowed: str, quota: float | None, cores: int) -> None:
     unlimited = {1: "-1", 2: "max"}[version]
     group = cgroup(tmp_path, version, unlimited if allowed == "unlimited" else allowed)
-    assert tuning.quota(group) == quota
-    assert tuning.cores(group) == cores
+    assert instances.quota(group) == quota
+    assert instances.cores(group) == cores
 
 
 def test_without_control_groups_there_is_no_quota(tmp_path: Path) -> None:
-    assert tuning.quota(tmp_path) is None
-    assert tuning.cores(tmp_path) == HERE
+    assert instances.quota(tmp_path) is None
+    assert instances.cores(tmp_path) == HERE
 
 
 def test_an_image_sets_what_fits_its_cores(tmp_path: Path) -> None:
-    assert tuning.for_image("", tmp_path).instances == {}  # as committed
-    assert tuning.for_image("cpu", tmp_path) == tuning.for_cpu(HERE)
+    assert instances.for_image("", tmp_path).instances == {}  # as committed
+    assert instances.for_image("cpu", tmp_path) == instances.for_cpu(HERE)
     group = cgroup(tmp_path, 2, "100000")
-    assert tuning.for_image("live", group).instances == {"nudenet_preprocess": 2}
-    assert tuning.for_image("cpu", group) == tuning.for_cpu(1)
+    assert instances.for_image("live", group).instances == {"nudenet_preprocess": 2}
+    assert instances.for_image("cpu", group) == instances.for_cpu(1)
