@@ -47,13 +47,19 @@ def mean_difference(a: np.ndarray, b: np.ndarray) -> float:
         ((3840, 2160), (320, 180), (480, 270)),
         ((640, 360), (320, 180), (320, 180)),
         ((720, 1280), (101, 180), (180, 320)),
+        ((512, 288), (320, 180), (320, 180)),  # exactly 5/8
+        ((513, 288), (320, 180), (513, 288)),  # 5/8 would have to be resized once more
+        ((600, 400), (320, 213), (600, 400)),
+        ((1000, 750), (320, 240), (500, 375)),  # 4/8, not 3/8
+        ((750, 1000), (240, 320), (375, 500)),
+        ((1279, 720), (320, 180), (320, 180)),  # 319.75 is rounded up
         ((200, 100), (320, 160), (200, 100)),  # never enlarged
         ((321, 181), (320, 180), (321, 181)),
         ((1, 1), (180, 180), (1, 1)),
         ((3000, 3), (320, 1), (375, 1)),
     ],
 )
-def test_decodes_at_the_smallest_sufficient_eighth(size, least, expected):
+def test_decodes_at_the_least_scale_that_is_enough_and_fast_or_exact(size, least, expected):
     pixels = decode(encode(photo(*size)), *least)
     assert pixels.shape == (expected[1], expected[0], 3)
     assert pixels.dtype == np.uint8

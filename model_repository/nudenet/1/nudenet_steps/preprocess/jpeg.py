@@ -24,6 +24,7 @@ _DECODABLE = frozenset({0xC0, 0xC1, _PROGRESSIVE})
 _BITS = 8
 _FILL = re.compile(rb"\xff+")
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # neither stuffed nor restart: where entropy-coded data ends
+_FAST_EIGHTHS = (1, 2, 4)  # libjpeg-turbo has SIMD code for these scales and the full size
 _MAX_SIDE = 65500  # libjpeg's JPEG_MAX_DIMENSION
 # A file may hold millions of empty segments; an honest one has a few, or hundreds with a large colour profile.
 _MAX_SEGMENTS = 2000
@@ -222,7 +223,10 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def decode(data: bytes, header: Header, min_width: int, min_height: int, strict: bool = True) -> np.ndarray:
-    """Decode at the smallest eighth of the full size that is not below `min_width` x `min_height`.
+    """Decode at an eighth, a quarter, half or all of the full size, the least that is not below the size asked for.
+
+    At three, five, six or seven eighths only where that is exactly the size asked for: such steps cost as much as the
+    next power of two, and resizing their result once more blurs it (docs/accuracy.md).
 
     Args:
         data, header: the file and what `read_header` said of it.
@@ -238,6 +242,7 @@ def decode(data: bytes, header: Header, min_width: int, min_height: int, strict:
     """
     if header.orientation >= 5:
         min_width, min_height = min_height, min_width
+    min_width, min_height = _decoded_size(header, min_width, min_height)
     try:
         pixels = simplejpeg.decode_jpeg(
             header_edits.apply(data, header.edits),
@@ -251,6 +256,17 @@ def decode(data: bytes, header: Header, min_width: int, min_height: int, strict:
             raise JpegError("truncated", f"truncated JPEG: its {len(data)} bytes have no end marker") from error
         raise JpegError("damaged", f"damaged JPEG: {error}") from error
     return pixels if header.orientation == 1 else _upright(pixels, header.orientation)
+
+
+def _decoded_size(header: Header, min_width: int, min_height: int) -> tuple[int, int]:
+    """(width, height) to decode at, as stored."""
+    for eighths in range(1, 8):
+        width, height = -(-header.width * eighths // 8), -(-header.height * eighths // 8)
+        if (width, height) == (min_width, min_height):
+            return width, height
+        if eighths in _FAST_EIGHTHS and width >= min_width and height >= min_height:
+            return width, height
+    return header.width, header.height
 
 
 def check_size(data: bytes, limits: Limits) -> None:
