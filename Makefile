@@ -107,8 +107,9 @@ serve-docker:  ## serve model_repository with its plan in the production image (
 
 sbom: image  ## list the packages in the images, CycloneDX, into out/
 	@mkdir -p out
-	for image in nudenet-triton nudenet-triton-builder; do \
+	set -e; for image in nudenet-triton nudenet-triton-builder; do \
 	  $(DOCKER) run --rm --entrypoint python3 $$image:$(VERSION) -m container.sbom >out/$$image.cdx.json; done
+	$(DOCKER) run --rm --entrypoint python3 nudenet-gateway:$(VERSION) tools/container/sbom.py >out/nudenet-gateway.cdx.json
 
 tensorrt-api: setup  ## record anew the TensorRT API that the tests build plans against
 	cd tests && ../$(PY) -m tensorrt_api.record
