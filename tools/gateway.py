@@ -48,7 +48,7 @@ def serve(
     burst: Annotated[int, typer.Option(min=1, help="Requests of one key at once.")] = 100,
     in_flight: Annotated[int, typer.Option(min=1, help="Requests at work; more get 503.")] = 64,
     max_body: Annotated[int, typer.Option(min=1, help="Bytes of a request.")] = 64_000_000,
-    max_pictures: Annotated[int, typer.Option(min=1, help="Pictures of a request.")] = 8,
+    max_pictures: Annotated[int, typer.Option(min=1, help="Pictures of a request.")] = 10,
     max_pixels: Annotated[int, typer.Option(min=1, help="Of a picture that is no JPEG, over all frames.")] = 50_000_000,
     max_frames: Annotated[int, typer.Option(min=1, help="Of an animation.")] = 64,
     converters: Annotated[int, typer.Option(min=1, help="Child processes that convert.")] = 2,

@@ -40,7 +40,7 @@ def misskey(found: Sequence[Found]) -> dict[str, Any]:
     """As misskey-dev/sensitive-detector answers ``POST /v1/detect-images``.
 
     ``Porn`` is the highest confidence among exposed genitalia and anus, ``Sexy`` that of all else that the policy
-    `MISSKEY_POLICY` finds, ``Neutral`` what remains. It says nothing of drawings.
+    `MISSKEY_POLICY` finds, ``Neutral`` what remains. It says nothing of drawings. The most probable class comes first.
 
     Raises:
         Refused: a picture was refused. The original answers such a part beside the others, which its callers may take
@@ -58,8 +58,10 @@ def _misskey_picture(found: Found) -> dict[str, Any]:
                 porn = max(porn, finding["confidence"])
             else:
                 sexy = max(sexy, finding["confidence"])
-    probabilities = {"Neutral": 1 - max(porn, sexy), "Drawing": 0.0, "Hentai": 0.0, "Porn": porn, "Sexy": sexy}
-    predictions = [{"className": name, "probability": round(value, 6)} for name, value in probabilities.items()]
+    # Equal ones stay in the order of nsfwjs, as in the original.
+    probabilities = {"Drawing": 0.0, "Hentai": 0.0, "Neutral": 1 - max(porn, sexy), "Porn": porn, "Sexy": sexy}
+    ordered = sorted(probabilities.items(), key=lambda one: -one[1])
+    predictions = [{"className": name, "probability": round(value, 6)} for name, value in ordered]
     return {"success": True, "predictions": predictions}
 
 
@@ -70,6 +72,7 @@ def misskey_error(refused: Refused) -> dict[str, Any]:
         413: "REQUEST_TOO_LARGE",
         415: "UNSUPPORTED_MEDIA_TYPE",
         422: "IMAGE_DECODE_FAILED",
+        429: "MODEL_UNAVAILABLE",  # the original has no limit of rates and no code for one
         503: "MODEL_UNAVAILABLE",
     }
     code = codes.get(refused.status, "INVALID_REQUEST" if refused.status < 500 else "DETECTION_FAILED")

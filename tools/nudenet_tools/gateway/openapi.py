@@ -18,7 +18,17 @@ NUDENET_EXAMPLE = {
 }
 MISSKEY_EXAMPLE = {
     "success": True,
-    "result": {"results": [{"success": True, "predictions": [{"className": "Neutral", "probability": 0.98}]}]},
+    "result": {
+        "results": [
+            {
+                "success": True,
+                "predictions": [
+                    {"className": name, "probability": value}
+                    for name, value in (("Neutral", 0.8), ("Sexy", 0.2), ("Drawing", 0), ("Hentai", 0), ("Porn", 0))
+                ],
+            }
+        ]
+    },
 }
 _BINARY = {"type": "string", "format": "binary"}
 _FILES = {

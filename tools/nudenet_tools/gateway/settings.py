@@ -12,7 +12,7 @@ class Limits:
     """Of one request, and of one key."""
 
     body_bytes: int = 64_000_000
-    pictures: int = 8  # in one request
+    pictures: int = 10  # in one request; as many as Misskey's own service takes
     picture_bytes: int = 20_000_000  # Triton's own limit for a JPEG
     pixels: int = 50_000_000  # of one picture that is converted, over all its frames
     frames: int = 64  # of one animation

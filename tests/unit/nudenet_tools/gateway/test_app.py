@@ -105,17 +105,34 @@ def test_adapters_answer_in_the_others_formats():
             "prediction": [[{"class": "FACE_MALE", "score": 0.5, "box": [7, 0, 3, 10]}]],
             "success": True,
         }
-        misskey = client.post("/v1/detect-images", files={"image0": ("a.jpg", picture())}).json()
-        (result,) = misskey["result"]["results"]
-        assert {one["className"]: one["probability"] for one in result["predictions"]} == {
-            "Neutral": 0.6,
-            "Drawing": 0,
-            "Hentai": 0,
-            "Porn": 0.4,
-            "Sexy": 0,
-        }
-        wrong = client.post("/v1/detect-images", content=b"x", headers={"content-type": "text/plain"})
-        assert (wrong.status_code, wrong.json()["error"]["code"]) == (415, "UNSUPPORTED_MEDIA_TYPE")
+        sent = [(f"image{i}", (f"{i}.png", picture(), "image/png")) for i in range(10)]  # as many as the original takes
+        misskey = client.post("/v1/detect-images", files=sent).json()
+        assert misskey["success"] is True
+        assert len(misskey["result"]["results"]) == 10
+        names = [("Neutral", 0.6), ("Porn", 0.4), ("Drawing", 0), ("Hentai", 0), ("Sexy", 0)]  # most probable first
+        predictions = [{"className": name, "probability": value} for name, value in names]
+        assert misskey["result"]["results"] == [{"success": True, "predictions": predictions}] * 10
+
+
+@pytest.mark.parametrize(
+    ("sent", "limits", "status", "code"),
+    [
+        ({"content": b"x", "headers": {"content-type": "text/plain"}}, Limits(), 415, "UNSUPPORTED_MEDIA_TYPE"),
+        ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, Limits(), 400, "INVALID_REQUEST"),
+        ({"files": {"a": ("a", JPEG + b"x")}}, Limits(), 422, "IMAGE_DECODE_FAILED"),
+        ({"files": {"a": ("a", bytes(2000))}}, Limits(body_bytes=1000), 413, "REQUEST_TOO_LARGE"),
+        ({"files": {"a": ("a", picture())}}, Limits(in_flight=0), 503, "MODEL_UNAVAILABLE"),
+        ({"files": {"a": ("a", picture())}}, Limits(rate=0.001, burst=0), 429, "MODEL_UNAVAILABLE"),
+    ],
+)
+def test_misskey_gets_failures_in_its_own_format(sent, limits, status, code):
+    with gateway(limits=limits) as client:
+        failed = client.post("/v1/detect-images", **sent)
+        assert failed.status_code == status
+        body = failed.json()
+        assert (body["success"], body["error"]["code"]) == (False, code)
+        assert set(body) == {"success", "error"}
+        assert body["error"]["message"]
 
 
 def test_keys_open_the_door_and_nothing_else_does(tmp_path):
