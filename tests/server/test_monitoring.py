@@ -43,7 +43,7 @@ def infer(client: grpcclient.InferenceServerClient, data: bytes) -> None:
     image = grpcclient.InferInput("image", [1, 1], "BYTES")
     image.set_data_from_numpy(np.array([[data]], np.object_))
     with contextlib.suppress(InferenceServerException):
-        client.infer("nudenet", [image], client_timeout=10)
+        client.infer("nudenet", [image], client_timeout=10, parameters={"policy": "standard"})
 
 
 @contextlib.contextmanager
