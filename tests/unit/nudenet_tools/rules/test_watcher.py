@@ -109,6 +109,33 @@ def test_one_event_from_start_to_end(outbox):
     assert (end["data"]["hits"], end["data"]["best"]["frame"]) == (2, 3)
 
 
+def test_events_of_verdicts_say_which_policy_and_network_decided(outbox):
+    """Those of the best frame, also after a restart: a reload in between may have changed both."""
+    rule = Rule("blocked", verdict="block", policy="p", frames=1)
+
+    def judged(number, time, confidence, policy, network):
+        finding = {"class": "A", "verdict": "block", "confidence": confidence, "box": [1, 2, 3, 4]}
+        reasons = {"policy_sha256": policy, "network_sha256": network, "findings": [finding]}
+        return served(number, time, reasons=reasons)
+
+    clock = Clock()
+    subject = watcher(outbox, clock, rule=rule)
+    subject(judged(0, 0.0, 0.75, "p1", "n1"))
+    subject(judged(1, 0.1, 0.5, "p2", "n2"))
+    subject.save()
+    watcher(outbox, clock, outbox.states(), rule=rule).finish(False)
+    better = watcher(outbox, clock, rule=rule)
+    better(judged(0, 0.0, 0.5, "p1", "n1"))
+    better(judged(1, 0.1, 0.75, "p2", "n2"))
+    better.finish(False)
+    told = [(one["type"][14:], one["data"]["best"]) for one in events(outbox)]
+    hashes = [(kind, best["policy_sha256"], best["network_sha256"]) for kind, best in told]
+    assert hashes == [("start", "p1", "n1"), ("end", "p1", "n1"), ("start", "p1", "n1"), ("end", "p2", "n2")]
+    assert {key for _, best in told for key in best} == {
+        *("frame", "at", "class", "confidence", "box", "policy_sha256", "network_sha256")
+    }
+
+
 def test_a_stream_without_frames_is_lost_by_the_clock(outbox):
     clock = Clock()
     subject = watcher(outbox, clock)
