@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from enum import StrEnum
 
 import numpy as np
@@ -25,6 +26,14 @@ class Style(StrEnum):
     blur = "blur"
     pixelate = "pixelate"
     fill = "fill"
+
+
+@dataclasses.dataclass(frozen=True)
+class Caption:
+    """A line of text in ASCII on a background of one colour, RGB."""
+
+    text: str
+    colour: tuple[int, int, int]
 
 
 def annotate(pixels: np.ndarray, detections: Detections) -> None:
@@ -53,3 +62,31 @@ def censor(pixels: np.ndarray, detections: Detections, style: Style) -> None:
         supervision.PixelateAnnotator().annotate(pixels, found)
     else:
         supervision.BlurAnnotator().annotate(pixels, found)
+
+
+def write(pixels: np.ndarray, captions: Sequence[Caption]) -> None:
+    """Write lines into `pixels` from the upper left corner down."""
+    if not captions:
+        return
+    import cv2
+    import supervision
+
+    size = (pixels.shape[1], pixels.shape[0])
+    scale = supervision.calculate_optimal_text_scale(size)
+    thickness = max(1, supervision.calculate_optimal_line_thickness(size) // 2)
+    top = 0
+    for caption in captions:
+        (width, height), below = cv2.getTextSize(caption.text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
+        bottom = top + 2 * height + below
+        cv2.rectangle(pixels, (0, top), (width + height, bottom - 1), caption.colour, cv2.FILLED)
+        cv2.putText(
+            pixels,
+            caption.text,
+            (height // 2, top + height + height // 2),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            scale,
+            (255, 255, 255),
+            thickness,
+            cv2.LINE_AA,
+        )
+        top = bottom

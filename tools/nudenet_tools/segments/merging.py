@@ -22,7 +22,8 @@ class Segment:
     Attributes:
         name: a label, or ``review`` (which counts ``block``, too), ``block`` or ``error``.
         frames: analysed frames in which it was found.
-        best: the most confident one: ``frame``, ``time``, ``confidence``, ``box``; the last two are None for ``error``.
+        best: the most confident one: ``frame``, ``time``, ``class``, ``confidence``, ``box``; the last three are None
+            for ``error``.
     """
 
     kind: Kind
@@ -85,8 +86,8 @@ class Merged:
         self.open = [segment for segment in self.open if round(time - segment.end, 3) <= gap]
         self.segments += over
         going_on = {(segment.kind, segment.name): segment for segment in self.open}
-        for kind, name, confidence, box in best_finds(found):
-            best = {"frame": frame, "time": time, "confidence": confidence, "box": box}
+        for kind, name, label, confidence, box in best_finds(found):
+            best = {"frame": frame, "time": time, "class": label, "confidence": confidence, "box": box}
             segment = going_on.get((kind, name))
             if segment is None:
                 self.open.append(Segment(kind, name, time, time, 1, best))
@@ -95,24 +96,29 @@ class Merged:
             if confidence is not None and confidence > segment.best["confidence"]:
                 segment.best = best
 
+    def begin(self) -> dict[str, Any] | None:
+        """The first segment of the worst verdict; None where that is ``allow``, or there is none."""
+        verdicts = (one for one in self.all_segments() if one["kind"] == "verdict" and one["name"] == self.verdict)
+        return next(verdicts, None)
+
     def all_segments(self) -> list[dict[str, Any]]:
         """All of them as JSON values, sorted by start, kind and name."""
         every = sorted([*self.segments, *self.open], key=lambda one: (one.start, one.kind, one.name))
         return [dataclasses.asdict(one) for one in every]
 
 
-def best_finds(found: Detections) -> Iterable[tuple[Kind, str, float | None, list[float] | None]]:
-    """(kind, name, confidence, box) of the most confident find of each label and verdict in one frame."""
+def best_finds(found: Detections) -> Iterable[tuple[Kind, str, str | None, float | None, list[float] | None]]:
+    """(kind, name, label, confidence, box) of the most confident find of each label and verdict in one frame."""
     labels = set()
     for one in found:  # best first
         if one.label not in labels:
             labels.add(one.label)
-            yield "class", one.label, one.confidence, list(one.box)
+            yield "class", one.label, one.label, one.confidence, list(one.box)
     for name, counted in _COUNTS_FOR.items():
         if found.verdict in counted:
             findings = [one for one in found.reasons.get("findings", ()) if one["verdict"] in counted]
             if name == "error" or not findings:
-                yield "verdict", name, None, None
+                yield "verdict", name, None, None, None
             else:
                 best = max(findings, key=lambda one: one["confidence"])
-                yield "verdict", name, best["confidence"], list(best["box"])
+                yield "verdict", name, best["class"], best["confidence"], list(best["box"])

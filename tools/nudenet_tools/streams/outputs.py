@@ -8,10 +8,10 @@ import heapq
 import json
 import threading
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import av
 import numpy as np
@@ -51,11 +51,14 @@ class Video:
     """H.264 in MP4 of the served frames at their own times. A dropped frame is not in it: the one before stays longer.
 
     So a frame that nobody looked at is never shown. The file is fragmented: it plays up to where a crash left it.
+
+    Args:
+        captions: called for each frame; what to write on it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, captions: Callable[[], Sequence[drawing.Caption]] = tuple) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
+        self._path, self._captions = path, captions
         self._container: av.container.OutputContainer | None = None
         self._last = -1
 
@@ -66,6 +69,7 @@ class Video:
     def __call__(self, served: Served) -> None:
         pixels = upright_pixels(served.jpeg)
         self.draw(pixels, served)
+        drawing.write(pixels, self._captions())
         pixels = pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2]  # 4:2:0 has even sizes only
         if self._container is None:
             self._open(pixels.shape[1], pixels.shape[0])
@@ -90,10 +94,10 @@ class Video:
 
 
 class AnnotatedVideo(Video):
-    """Boxes and names drawn in."""
+    """Boxes and names drawn in; see `Video` for `options`."""
 
-    def __init__(self, path: Path, shown: Collection[str] | None) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, shown: Collection[str] | None, **options: Any) -> None:
+        super().__init__(path, **options)
         self._shown = shown
 
     def draw(self, pixels: np.ndarray, served: Served) -> None:
@@ -106,8 +110,8 @@ class CensoredVideo(Video):
     Without that, a single frame in which the detector misses would show what all others hide.
     """
 
-    def __init__(self, path: Path, hidden: Collection[str], style: drawing.Style, hold: float) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, hidden: Collection[str], style: drawing.Style, hold: float, **options: Any) -> None:
+        super().__init__(path, **options)
         self._hidden, self._style, self._hold = hidden, style, hold
         self._recent: deque[tuple[float, Detections]] = deque()
 

@@ -29,6 +29,14 @@ class Served:
     latency: float
 
 
+@dataclass(frozen=True)
+class Failed:
+    """A frame that could not be decoded or got no answer, and why."""
+
+    frame: Frame
+    reason: str
+
+
 # Called with every served frame of one stream, in the stream's order, never twice at once.
 Consumer = Callable[[Served], None]
 
@@ -80,6 +88,7 @@ class Stream:
         every_frame: the reader waits for the slot instead: nothing is dropped. For recordings.
         quality: of frames that have to be encoded as JPEG.
         stop: ends the stream early.
+        on_failure: called with every failed frame, in the same order as `consumers`.
     """
 
     def __init__(
@@ -93,18 +102,19 @@ class Stream:
         in_flight: int = 2,
         every_frame: bool = False,
         quality: int = 85,
+        on_failure: Callable[[Failed], None] = lambda failed: None,
     ) -> None:
         self.source, self.counts = source, Counts()
         self.rate_in, self.rate_served = Rate(), Rate()
         self.error = ""
         self._client, self._parameters, self._consumers, self._stop = client, parameters, consumers, stop
-        self._every_frame, self._quality = every_frame, quality
+        self._every_frame, self._quality, self._on_failure = every_frame, quality, on_failure
         self._changed = threading.Condition()  # guards all below and `counts`
         self._slot: Frame | None = None
         self._ended = False
         self._taken = 0
         self._delivering = threading.Lock()
-        self._answers: dict[int, Served | None] = {}  # waiting for their turn
+        self._answers: dict[int, Served | Failed] = {}  # waiting for their turn
         self._next = 0
         names = [("reader", self._read)] + [("sender", self._send)] * in_flight
         self._threads = [
@@ -191,8 +201,9 @@ class Stream:
                 jpeg = frame.jpeg(self._quality)
                 found = self._client.detect(jpeg, self._parameters)
             except ClientError as error:
-                self._count(None, getattr(error, "reason", str(error)))
-                self._deliver(turn, None)
+                reason = str(getattr(error, "reason", error))
+                self._count(None, reason)
+                self._deliver(turn, Failed(frame, reason))
             except Exception as error:
                 self._count(None, repr(error))
                 raise
@@ -212,13 +223,15 @@ class Stream:
             self.counts.latencies.append(served.latency)
             self.counts.found.update(served.detections.labels)
 
-    def _deliver(self, turn: int, served: Served | None) -> None:
+    def _deliver(self, turn: int, answer: Served | Failed) -> None:
         """Hand answers to the consumers in the order in which their frames were taken."""
         with self._delivering:
-            self._answers[turn] = served
+            self._answers[turn] = answer
             while self._next in self._answers:
                 answer = self._answers.pop(self._next)
                 self._next += 1
-                if answer is not None:
-                    for consume in self._consumers:
-                        consume(answer)
+                if isinstance(answer, Failed):
+                    self._on_failure(answer)
+                    continue
+                for consume in self._consumers:
+                    consume(answer)

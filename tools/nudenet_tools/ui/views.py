@@ -23,8 +23,8 @@ from nudenet_tools.pictures import drawing
 from nudenet_tools.server.status import StatusError
 from nudenet_tools.server.step_times import StepTimes
 from nudenet_tools.streams import outputs
-from nudenet_tools.streams.runner import Served, Stream
-from nudenet_tools.streams.source import Source
+from nudenet_tools.streams.runner import Failed, Served, Stream
+from nudenet_tools.streams.source import Frame, Source
 from nudenet_tools.ui import verdicts
 
 LONGEST_CLIP = 60.0  # seconds of a clip that are looked at
@@ -45,7 +45,7 @@ class Settings:
     censor: bool = False
     style: drawing.Style = drawing.Style.blur
     censored: Sequence[str] = drawing.CENSORED_BY_DEFAULT
-    policies: Sequence[str] = ()  # whose verdicts are shown, of pictures
+    policies: Sequence[str] = ()  # whose verdicts are shown
 
     @property
     def parameters(self) -> Parameters:
@@ -135,21 +135,23 @@ class Viewer:
         """
         name = Path(path).name
         target = Path(tempfile.mkdtemp(dir=self._folder)) / f"{Path(path).stem}-seen.mp4"
+        judge = verdicts.ClipVerdicts(self._client, settings.parameters, settings.policies)
         video: outputs.Video
         if settings.censor:
-            video = outputs.CensoredVideo(target, settings.censored, settings.style, HOLD)
+            video = outputs.CensoredVideo(target, settings.censored, settings.style, HOLD, captions=judge.captions)
         else:
-            video = outputs.AnnotatedVideo(target, settings.shown)
+            video = outputs.AnnotatedVideo(target, settings.shown, captions=judge.captions)
         stop = threading.Event()
-        seen = _Seen(settings.shown, stop, progress)
+        seen = _Seen(settings.shown, judge, stop, progress)
         stream = Stream(
             Source(path, paced=False),
             self._client,
-            settings.parameters,
+            replace(settings.parameters, policy=next(iter(settings.policies), None)),
             [seen, video],
             stop,
             in_flight=CLIP_IN_FLIGHT,
             every_frame=True,
+            on_failure=seen.fail,
         )
         begin = time.perf_counter()
         try:
@@ -169,7 +171,7 @@ class Viewer:
             facts += f", only the first {LONGEST_CLIP:.0f} s"
         problems = [f"{counts.failed} frames failed: {counts.reason}"] if counts.failed else []
         problems += [stream.error] if stream.error else []
-        headline = _headline(name, facts, sum(counts.found.values()), seen.labels, "; ".join(problems))
+        headline = _headline(name, facts, sum(counts.found.values()), seen.labels, "; ".join(problems)) + judge.html()
         return View(headline, path, str(target), times.html({}), seen.to_json(name, counts.served), is_clip=True)
 
 
@@ -178,6 +180,7 @@ class _Seen:
     """Collects what was found in a clip, and ends it when it gets too long."""
 
     shown: Sequence[str]
+    judge: verdicts.ClipVerdicts
     stop: threading.Event
     progress: Callable[[float, str], None]
     labels: Counter[str] = field(default_factory=Counter)
@@ -186,21 +189,33 @@ class _Seen:
     cut: bool = False
 
     def __call__(self, served: Served) -> None:
-        self.seconds = served.frame.time
+        self.judge.see(served)
         shown = served.detections.only(self.shown)
         self.labels.update(shown.labels)
-        if shown:
-            found = shown.to_dict("")["detections"]
-            self.frames.append({"frame": served.frame.number, "time": round(self.seconds, 3), "detections": found})
+        self._keep(served.frame, {"detections": shown.to_dict("")["detections"]}, bool(shown))
+
+    def fail(self, failed: Failed) -> None:
+        """Take a frame that could not be decoded or got no answer."""
+        self.judge.fail(failed)
+        self._keep(failed.frame, {"error": failed.reason}, True)
+
+    def _keep(self, frame: Frame, answer: dict, found: bool) -> None:
+        self.seconds = frame.time
+        said = self.judge.frame()
+        if found or any(one["verdict"] != "allow" for one in said.values()):
+            judged = {"verdicts": said} if said else {}
+            self.frames.append({"frame": frame.number, "time": round(self.seconds, 3), **answer, **judged})
         self.progress(self.seconds, f"{self.seconds:.1f} s of the clip")
         if self.seconds >= LONGEST_CLIP:
             self.cut = True
             self.stop.set()
 
     def to_json(self, name: str, frames: int) -> str:
-        """Frames with finds, one a line: a clip has many."""
+        """Frames with finds, or with another verdict than allow, one a line: a clip has many."""
         lines = ",\n    ".join(json.dumps(frame) for frame in self.frames)
-        return f'{{\n  "clip": {json.dumps(name)},\n  "frames": {frames},\n  "found": [\n    {lines}\n  ]\n}}'
+        said = self.judge.clip()
+        judged = f',\n  "verdicts": {json.dumps(said)}' if said else ""
+        return f'{{\n  "clip": {json.dumps(name)},\n  "frames": {frames}{judged},\n  "found": [\n    {lines}\n  ]\n}}'
 
 
 def failure(name: str, error: Exception | str) -> View:

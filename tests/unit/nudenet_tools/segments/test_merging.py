@@ -69,8 +69,15 @@ def test_segments_equal_brute_force_also_over_restarts(steps, gap, kills):
         (one["start"], one["kind"], one["name"], one["end"], one["frames"], one["best"]["confidence"])
         for one in merged.all_segments()
     ] == brute_force(frames, gap / 4)
+    for one in merged.all_segments():
+        assert one["best"]["class"] == (
+            one["name"] if one["kind"] == "class" else {"error": None}.get(one["name"], "A")
+        )
     verdicts = [verdict for *_, verdict in steps]
     assert merged.verdict == min(verdicts, key=["block", "error", "review", "allow"].index, default="")
+    begin = merged.begin()
+    worst = [time for time, _, verdict in frames if verdict == merged.verdict != "allow"]
+    assert (begin and (begin["name"], begin["start"])) == ((merged.verdict, worst[0]) if worst else None)
     assert merged.blocked == (verdicts.index("block") if "block" in verdicts else None)
     assert (merged.analysed, merged.failed) == (len(steps), verdicts.count("error"))
     if set(verdicts) - {"error"}:

@@ -189,6 +189,28 @@ def test_newest_frame_wins():
     assert (stream.counts.read, stream.counts.served, stream.counts.dropped) == (11, 3, 8)
 
 
+def test_failed_frames_are_told_in_the_order_of_the_others():
+    told = []
+
+    def behave(number, context):
+        time.sleep(0.01 * (number % 3))
+        if number % 4 == 1:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "as told")
+
+    stream = run(
+        Script(20),
+        behave,
+        [lambda answer: told.append((answer.frame.number, ""))],
+        every_frame=True,
+        in_flight=3,
+        on_failure=lambda failed: told.append((failed.frame.number, failed.reason)),
+    )
+    assert [number for number, _ in told] == list(range(20))
+    reasons = [reason for _, reason in told if reason]
+    assert (len(reasons), stream.counts.failed) == (5, 5)
+    assert all("as told" in reason for reason in reasons)
+
+
 def test_every_frame_is_served_where_asked_for():
     got = []
     stream = run(
