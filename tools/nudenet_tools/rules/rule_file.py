@@ -130,6 +130,8 @@ def parse(text: str, labels: Collection[str]) -> RuleFile:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RuleFileError(f"not TOML: {error}") from error
+    except RecursionError as error:
+        raise RuleFileError("nested too deeply; expected [[rule]] tables of plain values") from error
     _known(table, _FILE_KEYS, "the file")
     lost_after = _seconds(table, "lost_after", "the file", 10.0, above=0.0)
     policy = _text(table, "policy", "the file")

@@ -98,10 +98,19 @@ FEET = "policies__mine__classes__FEET_EXPOSED"
         (changed(policies__mine__version=1.5), "policies.mine.version must be a whole number from 1, got 1.5"),
         (
             changed(policies__mine__why="a\nb"),
-            r"policies.mine.why must be one line of at most 200 characters, got 'a\nb'",
+            r"policies.mine.why must be one line of at most 200 printable characters, got 'a\nb'",
         ),
-        (changed(policies__mine__why="w" * 201), "policies.mine.why must be one line of at most 200 characters"),
-        (changed(**{f"{FEET}__why": 1}), "FEET_EXPOSED.why must be one line of at most 200 characters, got 1"),
+        (changed(policies__mine__why="a\u2028b"), "policies.mine.why must be one line of at most 200 printable"),
+        (changed(policies__mine__why="\ud800"), "policies.mine.why must be one line of at most 200 printable"),
+        (
+            changed(policies__mine__why="w" * 201),
+            "policies.mine.why must be one line of at most 200 printable characters",
+        ),
+        (
+            changed(**{f"{FEET}__why": 1}),
+            "FEET_EXPOSED.why must be one line of at most 200 printable characters, got 1",
+        ),
+        (changed(policies__mine__classes={}), "policies.mine.classes must have at least one class, got none"),
         (changed(policies__mine__classes=[]), "policies.mine.classes must be an object, got []"),
         (
             changed(policies__mine__classes={"DOG": {}}),
@@ -110,6 +119,7 @@ FEET = "policies__mine__classes__FEET_EXPOSED"
         (changed(**{FEET: {}}), "policies.mine.classes.FEET_EXPOSED must have review or block or both, got none"),
         (changed(**{f"{FEET}__revue": 0.1}), "FEET_EXPOSED: unknown key 'revue' with 0.1; allowed: review, block"),
         (changed(**{f"{FEET}__review": 0}), "FEET_EXPOSED.review must be a number above 0, up to 1, got 0"),
+        (changed(**{FEET: {"review": None, "block": 0.5}}), "review must be a number above 0, up to 1, got None"),
         (changed(**{f"{FEET}__block": "high"}), "FEET_EXPOSED.block must be a number above 0, up to 1, got 'high'"),
         (changed(**{f"{FEET}__block": True}), "FEET_EXPOSED.block must be a number above 0, up to 1, got True"),
         (changed(**{f"{FEET}__block": 1.01}), "FEET_EXPOSED.block must be a number above 0, up to 1, got 1.01"),
@@ -139,6 +149,7 @@ def test_mistakes_are_named(content, message):
     ("text", "message"),
     [
         ("{", "Expecting property name"),
+        ("[" * 100_000, "nested too deeply"),
         ('{"policies": {}, "policies": {}}', "the key 'policies' stands there twice"),
         (json.dumps(GOOD).replace("0.5", "NaN"), "NaN is no number in JSON"),
         (json.dumps(GOOD).replace("0.5", "2"), "FEET_EXPOSED.block must be a number above 0, up to 1, got 2"),

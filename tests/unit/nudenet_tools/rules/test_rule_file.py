@@ -84,6 +84,7 @@ def test_the_hash_changes_with_every_value_and_with_nothing_else():
         ("rule = 3", r"it must have at least one \[\[rule\]\]"),
         ("rule = [3]", r"it must have at least one \[\[rule\]\]"),
         ("[[rule]", "not TOML: "),
+        ("rule = " + "[" * 100_000, "nested too deeply"),
         ("secret = 1", "the file: there is no key 'secret'; there are: lost_after, policy, rule"),
         (rule("classes = ['FACE_MALE']\nframes = 1", "lost_after = 0"), "the file: lost_after must be above 0 seconds"),
         ("[[rule]]\nframes = 1", "rule 1: name is missing"),

@@ -75,6 +75,8 @@ def load(path: Path, labels: Sequence[str]) -> PolicyFile:
         raise PolicyFileError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise PolicyFileError(f"{path}: {error}") from error
+    except RecursionError as error:
+        raise PolicyFileError(f"{path}: nested too deeply; expected policies of classes of numbers") from error
     try:
         return parse(content, labels)
     except PolicyFileError as error:
@@ -132,6 +134,8 @@ def _policy(name: str, entry: object, labels: Sequence[str]) -> Policy:
         raise PolicyFileError(f"{where}.version must be a whole number from 1, got {quoted(version)}")
     _why(f"{where}.why", policy.get("why", ""))
     classes = _object(f"{where}.classes", policy["classes"])
+    if not classes:  # it would allow everything, and nobody asks for that
+        raise PolicyFileError(f"{where}.classes must have at least one class, got none")
     unknown = [label for label in classes if label not in labels]
     if unknown:
         raise PolicyFileError(f"{where}.classes: unknown class {quoted(unknown[0])}; known: {', '.join(labels)}")
@@ -147,7 +151,7 @@ def _policy(name: str, entry: object, labels: Sequence[str]) -> Policy:
 def _rule(where: str, entry: object) -> Rule:
     rule = _object(where, entry, optional=("review", "block", "least_area", "why"))
     _why(f"{where}.why", rule.get("why", ""))
-    review, block = (_share(f"{where}.{key}", rule.get(key)) for key in ("review", "block"))
+    review, block = (_share(f"{where}.{key}", rule[key]) if key in rule else None for key in ("review", "block"))
     if review is None and block is None:
         raise PolicyFileError(f"{where} must have review or block or both, got none")
     if review is not None and block is not None and review > block:
@@ -158,17 +162,17 @@ def _rule(where: str, entry: object) -> Rule:
     return Rule(review, block, float(area))
 
 
-def _share(where: str, value: object) -> float | None:
-    if value is None:
-        return None
+def _share(where: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
         raise PolicyFileError(f"{where} must be a number above 0, up to 1, got {quoted(value)}")
     return float(value)
 
 
 def _why(where: str, value: object) -> None:
-    if not isinstance(value, str) or "\n" in value or len(value) > _LONGEST_WHY:
-        raise PolicyFileError(f"{where} must be one line of at most {_LONGEST_WHY} characters, got {quoted(value)}")
+    if not isinstance(value, str) or not value.isprintable() or len(value) > _LONGEST_WHY:
+        raise PolicyFileError(
+            f"{where} must be one line of at most {_LONGEST_WHY} printable characters, got {quoted(value)}"
+        )
 
 
 def _object(where: str, value: object, required: Sequence[str] = (), optional: Sequence[str] = ()) -> dict[str, Any]:
