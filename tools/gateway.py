@@ -14,6 +14,7 @@ from rich.console import Console
 
 from nudenet_tools.gateway import app as gateway_app
 from nudenet_tools.gateway import keys as gateway_keys
+from nudenet_tools.gateway.connections import BoundedConnection
 from nudenet_tools.gateway.settings import Limits, Settings
 
 LOOPBACK = "127.0.0.1"
@@ -87,7 +88,15 @@ def serve(
         raise typer.Exit(1) from error
     console.print(f"[bold]http://{host}:{port}[/]  asks {', '.join(settings.urls)}; metrics at port {metrics_port}")
     # Who a client is decides the gateway: uvicorn would believe any X-Forwarded-For from loopback.
-    uvicorn.run(application, host=host, port=port, log_level="warning", proxy_headers=False, server_header=False)
+    uvicorn.run(
+        application,
+        host=host,
+        port=port,
+        log_level="warning",
+        proxy_headers=False,
+        server_header=False,
+        http=BoundedConnection,
+    )
 
 
 @app.command()

@@ -95,8 +95,7 @@ class Gateway:
         """
         client = self._address(request)
         if self._keys is not None:
-            scheme, _, key = request.headers.get("authorization", "").partition(" ")
-            name = self._keys.name(key.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", ""))
+            name = self._keys.name(_key(request))
             self.metrics.key_file_ok.set(0 if self._keys.error else 1)
             if name is None:
                 raise Refused(401, "unauthorized", "send a known key as Authorization: Bearer KEY")
@@ -109,7 +108,8 @@ class Gateway:
     def _address(self, request: Request) -> str:
         """Of the client; X-Forwarded-For is believed as far as it was written by configured proxies."""
         peer = request.client.host if request.client else ""
-        chain = [*request.headers.get("x-forwarded-for", "").split(","), peer]
+        # Some proxies add a header of their own to that of the client.
+        chain = [*",".join(request.headers.getlist("x-forwarded-for")).split(","), peer]
         for text in reversed(chain):
             try:
                 address = ipaddress.ip_address(text.strip())
@@ -188,6 +188,7 @@ def create(settings: Settings) -> FastAPI:
         docs_url="/docs" if settings.docs else None,
         redoc_url=None,
         openapi_url="/openapi.json" if settings.docs else None,
+        redirect_slashes=False,  # behind a proxy that encrypts, it would lead clients to http:// with key and pictures
     )
     app.state.gateway = gateway
     _handle_errors(app)
@@ -240,6 +241,15 @@ def create(settings: Settings) -> FastAPI:
         return {"status": "ready"}
 
     return app
+
+
+def _key(request: Request) -> str:
+    """The key that a request came with; empty where there is none, or where two headers leave it open which."""
+    bearers, keys = request.headers.getlist("authorization"), request.headers.getlist("x-api-key")
+    if len(bearers) > 1 or len(keys) > 1:
+        return ""
+    scheme, _, key = bearers[0].partition(" ") if bearers else ("", "", "")
+    return key.strip() if scheme.lower() == "bearer" else "".join(keys)
 
 
 def _pictures(found: Sequence[Found], judged: bool, verdict: str = "") -> JSONResponse:

@@ -146,6 +146,11 @@ def test_keys_open_the_door_and_nothing_else_does(tmp_path):
             assert response.headers["www-authenticate"] == "Bearer"
         for headers in ({"authorization": f"Bearer {key}"}, {"x-api-key": key}):
             assert client.post("/v1/detect", content=picture(), headers=RAW | headers).status_code == 200
+        # Which of two keys counts, a proxy in front may see otherwise. Bytes beyond ASCII are nobody's key.
+        bearer, other = ("authorization", f"Bearer {key}"), ("authorization", "Bearer x")
+        strange = (b"authorization", "Bearer größer".encode())
+        for pairs in ([bearer, other], [other, bearer], [bearer, bearer], [("x-api-key", key)] * 2, [strange]):
+            assert code(client.post("/v1/detect", content=picture(), headers=pairs)) == (401, "unauthorized")
         assert client.get("/health/live").status_code == 200
 
 
@@ -156,13 +161,18 @@ def test_keys_open_the_door_and_nothing_else_does(tmp_path):
         ("192.0.2.0/24", ["198.51.100.1", "198.51.100.2"], False),
         ("192.0.2.0/24", ["1.1.1.1, 198.51.100.1", "2.2.2.2, 198.51.100.1"], True),  # the client's own claim
         ("192.0.2.0/24", ["x", "y"], True),
+        ("192.0.2.0/24", ["1.1.1.1\n198.51.100.1", "2.2.2.2\n198.51.100.1"], True),  # the proxy's header is another one
+        ("192.0.2.0/24", ["198.51.100.1, 192.0.2.7", "198.51.100.2, 192.0.2.7"], False),  # two known proxies
     ],
 )
 def test_rates_are_those_of_the_address_that_a_known_proxy_saw(proxies, forwarded, limited):
     known = tuple(ipaddress.ip_network(text) for text in proxies.split() if text)
     with gateway(proxies=known, limits=Limits(rate=0.001, burst=1)) as client:
         first, second = (
-            client.post("/v1/detect", content=picture(), headers=RAW | {"x-forwarded-for": text}) for text in forwarded
+            client.post(
+                "/v1/detect", content=picture(), headers=[("x-forwarded-for", line) for line in text.splitlines()]
+            )
+            for text in forwarded
         )
         assert first.status_code == 200
         assert second.status_code == (429 if limited else 200)
@@ -191,6 +201,13 @@ def test_bodies_are_bounded_while_they_come():
         assert not client.triton.requests
 
 
+MULTIPART, END = "multipart/form-data; boundary=b", b"--b--\r\n"
+
+
+def part(disposition):
+    return b"--b\r\nContent-Disposition: form-data; " + disposition + b"\r\n\r\n" + picture() + b"\r\n"
+
+
 @pytest.mark.parametrize(
     ("body", "kind", "expected"),
     [
@@ -202,17 +219,56 @@ def test_bodies_are_bounded_while_they_come():
         (b'{"image": "", "images": []}', "application/json", (400, "invalid_json")),
         (b'{"images": []}', "application/json", (400, "no_picture")),
         (b'{"image": "", "url": "http://example.org"}', "application/json", (400, "invalid_json")),
-        (b"x", "multipart/form-data", (400, "http_error")),
-        (
-            b"--b\r\nContent-Disposition: form-data; name=a\r\n\r\nx\r\n--b--\r\n",
-            "multipart/form-data; boundary=b",
-            (400, "http_error"),
-        ),
+        (b'{"images": [' + b"[" * 100_000, "application/json", (400, "invalid_json")),
+        (b'{"image": "\\ud800"}', "application/json", (400, "invalid_json")),
+        (b"x", "multipart/form-data", (400, "invalid_multipart")),
+        (b"x", "multipart/form-data; boundary=", (400, "invalid_multipart")),
+        (b"x", f"multipart/form-data; boundary={'b' * 71}", (400, "invalid_multipart")),
+        (b"x", MULTIPART, (400, "invalid_multipart")),
+        (part(b"name=a") + END, MULTIPART, (400, "invalid_multipart")),  # no file
+        (part(b"filename=a") + END, MULTIPART, (400, "invalid_multipart")),  # no name
+        (part(b"name=a; filename=a") * 1000 + END, MULTIPART, (413, "too_many_pictures")),
+        (part(b"name=a; filename=a") + part(b"name=a") * 1000 + END, MULTIPART, (400, "invalid_multipart")),
+        # What the parser has not seen the end of it leaves out: one picture would be judged, the other one not.
+        (part(b"name=a; filename=a") + part(b"name=a; filename=b"), MULTIPART, (400, "invalid_multipart")),
+        (part(b"name=a; filename=a") + part(b"name=a; filename=b")[:-5], MULTIPART, (400, "invalid_multipart")),
     ],
 )
 def test_malformed_bodies_are_refused(body, kind, expected):
     with gateway() as client:
         assert code(client.post("/v1/detect", content=body, headers={"content-type": kind})) == expected
+        assert not client.triton.requests
+
+
+@pytest.mark.parametrize("end", [END, END[:-2], END + b"epilogue"])
+def test_multipart_may_end_in_all_ways_of_its_standard(end):
+    with gateway() as client:
+        body = part(b"name=a; filename=a") + end
+        assert client.post("/v1/detect", content=body, headers={"content-type": MULTIPART}).status_code == 200
+
+
+def test_a_compressed_body_is_not_looked_into():
+    with gateway() as client:
+        for value, status in (("gzip", 415), ("br", 415), ("identity, gzip", 415), ("identity", 200)):
+            headers = RAW | {"content-encoding": value}
+            assert client.post("/v1/detect", content=picture(), headers=headers).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("length", "status"), [("9" * 5000, 413), ("0" * 5000 + "1", 200), ("\u00b2", 413), ("-1", 413)]
+)
+def test_any_content_length_has_an_answer(length, status):
+    with gateway() as client:
+        headers = [(b"content-length", length.encode("latin-1"))]
+        assert client.post("/v1/detect", content=iter([picture()]), headers=headers).status_code == status
+
+
+def test_no_path_is_redirected():
+    """A redirect has the scheme of this process: behind a proxy that encrypts, http:// and the key in the clear."""
+    with gateway() as client:
+        answer = client.post("/v1/detect/", content=picture(), headers=RAW, follow_redirects=False)
+        assert answer.status_code == 404
+        assert "location" not in answer.headers
 
 
 @pytest.mark.parametrize(
