@@ -10,6 +10,7 @@ import sys
 import urllib.error
 import urllib.request
 
+import av
 import numpy as np
 import psutil
 import pytest
@@ -33,11 +34,24 @@ SECONDS = 15_000  # milliseconds that the page may take for anything; two cores 
 expect.set_options(timeout=SECONDS)
 
 
+def write_doubtful(target):
+    """Half a second of a face, half a second of a cup that the network takes for something else; 10 FPS."""
+    with av.open(str(target), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"preset": "ultrafast", "crf": "10"})
+        stream.width, stream.height, stream.pix_fmt = 540, 360, "yuv420p"
+        for name in ["astronaut_720p.jpg"] * 5 + ["coffee.jpg"] * 5:
+            with Image.open(ROOT / "tests" / "data" / name) as opened:
+                picture = opened.convert("RGB").resize((540, 360))
+            container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+        container.mux(stream.encode(None))
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Clips and broken files, and where the page keeps what is dropped on it."""
     folder = tmp_path_factory.mktemp("ui")
     clips.write(folder / "clip.mp4", seconds=0.5, fps=10)
+    write_doubtful(folder / "doubtful.mp4")
     clips.write(folder / "camera.mjpeg", seconds=1, fps=10, width=640, height=360)
     (folder / "text.jpg").write_text("hello")
     (folder / "tmp").mkdir()
@@ -216,6 +230,48 @@ def test_a_clip_plays_beside_the_original(page, folder):
     expect(page.locator("#headline")).to_contain_text("The settings have changed: look again.")
     page.locator("#again").click()
     expect_count(page, 0)
+
+
+@pytest.mark.needs("chromium")
+def test_a_clip_is_judged_frame_by_frame(page, folder):
+    for name in ("strict", "lenient"):
+        page.locator("#policies").get_by_label(name).check()
+    drop(page, folder / "doubtful.mp4")
+    strict = page.locator('#headline [data-policy="strict"]')
+    expect(strict.locator(".verdict")).to_have_text("review")
+    expect(strict).to_contain_text("from 0.50 s")
+    expect(strict.locator("li")).to_contain_text(
+        re.compile(r"review 0.50 to 0.90 s, 5 frames: BUTTOCKS_EXPOSED 0\.\d\d")
+    )
+    expect(page.locator('#headline [data-policy="lenient"] .verdict')).to_have_text("allow")
+    shown = json.loads(page.locator("#json .cm-content").inner_text())
+    assert {name: (said["verdict"], said["begins"]) for name, said in shown["verdicts"].items()} == {
+        "strict": ("review", 0.5),
+        "lenient": ("allow", None),
+    }
+    frames = {frame["frame"]: frame["verdicts"] for frame in shown["found"]}
+    assert sorted(frames) == list(range(10))  # faces, then reviews
+    for number, said in frames.items():
+        assert said["lenient"] == {"verdict": "allow", "findings": []}
+        assert said["strict"]["verdict"] == ("allow" if number < 5 else "review")
+        assert [one["class"] for one in said["strict"]["findings"]] == ["BUTTOCKS_EXPOSED"] * (number >= 5)
+    # In the result each frame says it, too: the background of the first line is green, then amber.
+    video = page.locator("#result-clip video")
+    look = """(video, seconds) => new Promise(done => {
+        video.onseeked = () => {
+            const canvas = new OffscreenCanvas(video.videoWidth, video.videoHeight).getContext("2d");
+            canvas.drawImage(video, 0, 0);
+            done([...canvas.getImageData(1, 1, 1, 1).data.slice(0, 3)]);
+        };
+        video.pause();
+        video.currentTime = seconds;
+    })"""
+    for seconds, colour in ((0.25, (21, 128, 61)), (0.75, (180, 83, 9))):
+        assert np.abs(np.subtract(video.evaluate(look, seconds), colour)).max() < 40
+    for name in ("strict", "lenient"):
+        page.locator("#policies").get_by_label(name).uncheck()
+    page.locator("#again").click()
+    expect(page.locator("#headline .verdict")).to_have_count(0)
 
 
 @pytest.mark.needs("chromium")
