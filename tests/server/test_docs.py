@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from helpers import gateways
 from nudenet_tools import ROOT
 
 # Pages that show how to talk to a running server. A block marked `console` starts, builds or installs something: other
@@ -18,6 +19,8 @@ PAGES = (
     "docs/status.md",
     "docs/rules.md",
     "docs/segments.md",
+    "docs/http.md",
+    "docs/decisions.md",
 )
 
 
@@ -49,8 +52,15 @@ def house(tmp_path_factory, node_project):
     return folder
 
 
+@pytest.fixture(scope="module")
+def gateway(server):
+    """Address of a gateway in front of the server."""
+    with gateways.gateway(server.grpc_url) as address:
+        yield address
+
+
 @pytest.fixture
-def run(server, house):
+def run(server, house, request):
     """Runs a command in the house; the ports of the documentation become those of the test's server."""
 
     def call(command, code=None):
@@ -60,6 +70,8 @@ def run(server, house):
             ":8002": f":{server.ports.metrics}",
         }
         text = re.sub(":800[012]", lambda match: ports[match[0]], code or command[-1])
+        if (address := "http://127.0.0.1:8080") in text:
+            text = text.replace(address, request.getfixturevalue("gateway"))
         if code is None:
             command = [*command[:-1], text]
         else:

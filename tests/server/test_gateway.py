@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -19,33 +15,15 @@ from PIL import Image
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from helpers import hostile
+from helpers import gateways, hostile
 from nudenet_client import Client, Parameters
-from nudenet_tools import ROOT
-from nudenet_tools.server.process import Ports
-
-COMMAND = [sys.executable, str(ROOT / "tools" / "gateway.py")]
 
 
 @pytest.fixture(scope="module")
 def gateway(server) -> Iterator[str]:
     """Its address. It may answer more requests a second than a client may send by default."""
-    ports = Ports.free()
-    options = [f"--url={server.grpc_url}", f"--port={ports.http}", f"--metrics-port={ports.metrics}", "--docs"]
-    process = subprocess.Popen([*COMMAND, *options, "--rate=10000", "--burst=10000"], stderr=subprocess.PIPE, text=True)
-    address = f"http://127.0.0.1:{ports.http}"
-    try:
-        for _ in range(600):
-            assert process.poll() is None, process.stderr.read()
-            try:
-                requests.get(f"{address}/health/ready", timeout=5).raise_for_status()
-                break
-            except requests.RequestException:
-                time.sleep(0.1)
+    with gateways.gateway(server.grpc_url, "--docs", "--rate=10000", "--burst=10000") as address:
         yield address
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
 
 
 def test_answers_are_those_of_grpc(gateway, server, astronaut, data_folder):
@@ -118,30 +96,20 @@ def test_it_does_what_its_openapi_says(gateway):
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
 def test_another_address_needs_keys(host):
-    done = subprocess.run([*COMMAND, f"--host={host}"], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [*gateways.COMMAND, f"--host={host}"], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 2
     assert "name a file of API keys with --keys" in done.stderr
 
 
 def test_a_new_key_opens_what_its_line_closes(tmp_path, server, astronaut):
-    made = subprocess.run([*COMMAND, "new-key", "backend"], capture_output=True, text=True, timeout=60, check=True)
-    file, ports = tmp_path / "keys", Ports.free()
+    command = [*gateways.COMMAND, "new-key", "backend"]
+    made = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    file = tmp_path / "keys"
     file.write_text(made.stderr)
-    environment = os.environ | {"GATEWAY_KEYS": str(file)}
-    options = ["--host=0.0.0.0", f"--url={server.grpc_url}", f"--port={ports.http}", f"--metrics-port={ports.metrics}"]
-    process = subprocess.Popen([*COMMAND, *options], env=environment, stderr=subprocess.PIPE)
-    address = f"http://127.0.0.1:{ports.http}"
-    try:
-        for _ in range(600):
-            try:
-                requests.get(f"{address}/health/live", timeout=5)
-                break
-            except requests.ConnectionError:
-                time.sleep(0.1)
+    with gateways.gateway(server.grpc_url, "--host=0.0.0.0", GATEWAY_KEYS=str(file)) as address:
         assert requests.post(f"{address}/v1/moderate", data=astronaut, timeout=30).status_code == 401
         headers = {"Authorization": f"Bearer {made.stdout.strip()}"}
         assert requests.post(f"{address}/v1/moderate", data=astronaut, headers=headers, timeout=30).status_code == 200
         assert requests.get(f"{address}/docs", timeout=30).status_code == 404
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
