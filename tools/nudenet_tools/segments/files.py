@@ -123,11 +123,12 @@ def _identity(source: Source, settings: Settings) -> dict[str, Any]:
 
 
 def _load(progress: Path, identity: dict[str, Any]) -> Merged:
+    """What an earlier run had; nothing where there was none, or where its file is another one or damaged."""
     try:
         saved = json.loads(progress.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        return Merged.load(saved["merged"]) if saved["identity"] == identity else Merged()
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
         return Merged()
-    return Merged.load(saved["merged"]) if saved["identity"] == identity else Merged()
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -1,15 +1,19 @@
 """One video without a server: which frames are asked about, stops, kills, refusals."""
 
+import dataclasses
+import http.server
 import json
 import threading
+from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 import simplejpeg
 
 from nudenet_client import Detections, Parameters, ServerUnavailable
 from nudenet_tools.segments.files import Settings, analyse
-from nudenet_tools.streams.source import Source
+from nudenet_tools.streams.source import Source, SourceError
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +90,111 @@ def test_other_settings_begin_anew(clip, tmp_path):
     client = Scripted(clip, FOUND)
     run(client, clip, tmp_path / "r.json", quality=90)
     assert client.asked == list(range(60))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"identity": 1}', "IDENTITY"])
+def test_a_damaged_partial_file_begins_anew(clip, tmp_path, text):
+    partial = tmp_path / "r.partial.json"
+    if text == "IDENTITY":  # as of a version that keeps something else
+        with pytest.raises(ServerUnavailable):
+            run(Scripted(clip, FOUND, fails=30), clip, tmp_path / "r.json")
+        text = partial.read_text().replace('"analysed"', '"looked_at"')
+    partial.write_text(text)
+    client = Scripted(clip, FOUND)
+    assert run(client, clip, tmp_path / "r.json")["complete"]
+    assert client.asked == list(range(60))
+
+
+def write(path, milliseconds):
+    """A clip of noise whose frames have these time stamps."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for stamp in milliseconds:
+            noise = np.random.default_rng(stamp % 1000).integers(0, 255, (64, 64, 3), np.uint8)
+            frame = av.VideoFrame.from_ndarray(noise, format="rgb24")
+            frame.pts, frame.time_base = stamp, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+class Finds:
+    """In place of a client: finds FACE in every frame."""
+
+    def detect_many(self, pictures, parameters, on_error):
+        for picture in pictures:
+            if not picture:
+                yield parameters.failed("cannot be decoded")
+                continue
+            rows = np.array([[0, 0, 9, 9, 0, 0.5]], np.float32)
+            yield dataclasses.replace(Detections.from_rows(rows, ["FACE"], (64, 64)), verdict="allow")
+
+
+@pytest.mark.parametrize(
+    ("name", "stamps", "segments"),
+    [
+        ("one.mp4", [0], [(0.0, 0.0, 1)]),
+        ("late.mkv", [5000], [(0.0, 0.0, 1)]),
+        ("variable.mkv", [0, 40, 80, 500, 540, 3000, 3040], [(0.0, 0.54, 5), (3.0, 3.04, 2)]),
+        ("variable.mp4", [0, 40, 80, 500, 540, 3000, 3040], [(0.0, 0.54, 5), (3.0, 3.04, 2)]),
+        ("jump.mkv", [0, 40, 80, 100_000, 100_040], [(0.0, 0.16, 5)]),  # of the stamps, not of the picture
+        ("negative.mkv", [-200, -160, 0], [(0.0, 0.2, 3)]),
+    ],
+)
+def test_odd_clips(tmp_path, name, stamps, segments):
+    write(tmp_path / name, stamps)
+    answer = analyse(
+        Finds(), Source(str(tmp_path / name), paced=False), Settings(Parameters()), tmp_path / "r", threading.Event()
+    )
+    assert [(one["start"], one["end"], one["frames"]) for one in answer["segments"]] == segments
+    assert answer["frames"] == {"analysed": len(stamps), "failed": 0, "last": len(stamps) - 1}
+
+
+def test_two_recordings_in_one_file_go_on_where_the_first_ends(tmp_path):
+    for name in ("a.ts", "b.ts"):
+        write(tmp_path / name, [0, 40, 80, 120])
+    (tmp_path / "both.ts").write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
+    source = Source(str(tmp_path / "both.ts"), paced=False)
+    (one,) = analyse(Finds(), source, Settings(Parameters()), tmp_path / "r", threading.Event())["segments"]
+    assert (one["start"], one["end"], one["frames"]) == (0.0, 0.28, 8)
+
+
+@pytest.mark.parametrize("name", ["cut.mkv", "cut.ts"])
+def test_a_file_that_was_cut_off_is_what_players_show_of_it(tmp_path, name):
+    write(tmp_path / name, range(0, 4000, 40))
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-20_000])
+    answer = analyse(
+        Finds(), Source(str(tmp_path / name), paced=False), Settings(Parameters()), tmp_path / "r", threading.Event()
+    )
+    assert answer["complete"]
+    assert 10 < answer["frames"]["analysed"] < 100
+    assert answer["duration"] < 3.9
+
+
+def test_an_address_that_breaks_off_leaves_no_result(tmp_path):
+    """It has more than came: what was not looked at is not called complete."""
+    write(tmp_path / "clip.mkv", range(0, 4000, 40))
+    data = (tmp_path / "clip.mkv").read_bytes()
+
+    class Half(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data[: len(data) // 2])
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Half) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        source = Source(f"http://127.0.0.1:{server.server_port}/clip.mkv", paced=False)
+        with pytest.raises(SourceError, match="Input/output error"):
+            analyse(Finds(), source, Settings(Parameters()), tmp_path / "r.json", threading.Event())
+        server.shutdown()
+    assert not (tmp_path / "r.json").exists()
+    assert json.loads((tmp_path / "r.partial.json").read_text())["merged"]["analysed"] > 10
 
 
 def test_it_ends_at_the_first_block_where_asked(clip, tmp_path):
