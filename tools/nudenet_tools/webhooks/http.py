@@ -19,6 +19,7 @@ from .signing import Signer
 _CONNECT, _READ = 5.0, 15.0  # seconds; the standard advises 15 to 30 for a receiver's answer
 _LONGEST_PAUSE = 3600.0  # seconds of a Retry-After that are followed
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_UNICAST = ipaddress.ip_network("2000::/3")  # of IPv6, all that is public; elsewhere are ways to IPv4 of this network
 
 
 class TargetError(ValueError):
@@ -151,6 +152,8 @@ def is_public(text: str) -> bool:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(str(inner))
+        if address not in _UNICAST:
+            return False
     return address.is_global and not address.is_multicast
 
 

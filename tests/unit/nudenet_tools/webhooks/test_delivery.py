@@ -106,6 +106,12 @@ def test_addresses_that_are_refused(url, text):
         ("::ffff:10.0.0.1", False),
         ("64:ff9b::a00:1", False),
         ("2002:a00:1::", False),
+        ("64:ff9b::808:808", True),
+        ("64:ff9b:1::a00:1", False),
+        ("::ffff:0:10.0.0.1", False),
+        ("::10.0.0.1", False),
+        ("2001:0:a00:1::", False),
+        ("fec0::1", False),
     ],
 )
 def test_public_addresses(address, public):
