@@ -13,6 +13,7 @@ from PIL import Image
 from .errors import PictureError
 from .jpeg import EXIF_HEADER, EXIF_HEADER_BYTES, tiff_orientation
 
+PROGRAMS = frozenset({"EPS"})  # Pillow gives PostScript to Ghostscript, which would run what a stranger sent
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 # Browsers turn these by their EXIF data; WebP, GIF and BMP never. Pillow itself turns TIFF by its tag.
 _TURNED = frozenset({"JPEG", "MPO", "PNG", "AVIF", None})
@@ -29,7 +30,7 @@ _TURNS = {
 
 
 def read(data: bytes) -> np.ndarray | None:
-    """Decode a picture file of any format that Pillow reads.
+    """Decode a picture file of any format that Pillow reads itself.
 
     Returns:
         RGB uint8 [h,w,3]; None where the data is no picture to Pillow.
@@ -43,6 +44,8 @@ def read(data: bytes) -> np.ndarray | None:
         return None
     with opened:
         kind = opened.format or "picture"
+        if kind in PROGRAMS:
+            return None
         try:
             frames = int(getattr(opened, "n_frames", 1))
             if frames > 1:

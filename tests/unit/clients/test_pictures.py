@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import struct
 
 import numpy as np
@@ -331,3 +332,13 @@ def test_files_without_metadata_stay_as_they_are():
     assert without_metadata(bare) == bare
     scan_only = bare[:2] + bare[bare.index(b"\xff\xda") :]
     assert without_metadata(scan_only) == scan_only
+
+
+def test_postscript_is_no_picture_here(tmp_path, monkeypatch):
+    """Pillow would start Ghostscript for it."""
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    data = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\nshowpage\n%%EOF\n"
+    assert file_to_jpeg(data) == data
+    assert not (tmp_path / "started").exists()

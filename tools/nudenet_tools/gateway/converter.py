@@ -20,6 +20,7 @@ from typing import BinaryIO
 from PIL import Image
 
 from nudenet_client import PictureError, to_jpeg
+from nudenet_client.convert import PROGRAMS
 
 LENGTH = struct.Struct("<I")
 
@@ -43,6 +44,9 @@ def frames(data: bytes, most_pixels: int, most_frames: int) -> Iterator[bytes]:
     with opened:
         width, height = opened.size
         kind = opened.format or "picture"
+        if kind in PROGRAMS:
+            yield data
+            return
         if width * height > most_pixels:
             raise PictureError(f"{kind} of {width}x{height} pixels, the limit is {most_pixels} pixels")
         try:

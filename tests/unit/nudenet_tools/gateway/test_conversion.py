@@ -65,8 +65,16 @@ def test_jpeg_and_nothing_stay_as_they_are(astronaut):
     assert run(astronaut, b"", b"\xff\xd8\xff rubbish") == [[astronaut], [b""], [b"\xff\xd8\xff rubbish"]]
 
 
-def test_what_is_no_picture_goes_on_for_triton_to_name():
-    assert run(b"%PDF-1.7 and so on") == [[b"%PDF-1.7 and so on"]]
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\nshowpage\n%%EOF\n"
+
+
+def test_what_is_no_picture_goes_on_for_triton_to_name(tmp_path, monkeypatch):
+    """PostScript, too: Pillow would start Ghostscript for it."""
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert run(b"%PDF-1.7 and so on", EPS) == [[b"%PDF-1.7 and so on"], [EPS]]
+    assert not (tmp_path / "started").exists()
 
 
 def test_limits_are_those_of_all_frames_together():
