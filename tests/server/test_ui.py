@@ -299,6 +299,29 @@ def test_nothing_is_fetched_from_elsewhere_and_nobody_else_gets_in(page, browser
     assert "Failed to fetch" in page.evaluate(elsewhere)
 
 
+def test_a_frame_that_is_refused_is_no_allowed_one(server, tmp_path):
+    """The third picture's second half was overwritten; all others show a face."""
+    clips.write(tmp_path / "clip.mjpeg", seconds=0.5, fps=10, width=640, height=360)
+    data = (tmp_path / "clip.mjpeg").read_bytes()
+    starts = [found.start() for found in re.finditer(rb"\xff\xd8\xff", data)]
+    assert len(starts) == 5
+    middle = (starts[2] + starts[3]) // 2
+    (tmp_path / "clip.mjpeg").write_bytes(
+        data[:middle] + bytes(starts[3] - 2 - middle) + b"\xff\xd9" + data[starts[3] :]
+    )
+    viewer = Viewer(server.grpc_url, server.http_url, tmp_path)
+    view = viewer.clip(str(tmp_path / "clip.mjpeg"), Settings(policies=["lenient", "strict"]), lambda *_: None)
+    viewer.close()
+    answer = json.loads(view.text)
+    for policy in ("lenient", "strict"):
+        assert (answer["verdicts"][policy]["verdict"], answer["verdicts"][policy]["begins"]) == ("error", 0.08)
+        assert f'data-policy="{policy}">{policy} <b class="verdict error">error</b> from 0.08 s' in view.headline
+    (refused,) = answer["found"]  # nothing is to be shown of the others
+    assert (refused["frame"], refused["verdicts"]["strict"]) == (2, {"verdict": "error", "findings": []})
+    assert "damaged JPEG" in refused["error"]
+    assert "1 frames failed: damaged JPEG" in view.headline
+
+
 def test_without_a_server_the_page_says_so(tmp_path):
     viewer = Viewer("127.0.0.1:1", "127.0.0.1:1", tmp_path)
     assert "127.0.0.1:1: Connection refused" in viewer.picture(str(clips.PICTURE), Settings()).headline
