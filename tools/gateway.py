@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
+import socket
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +14,8 @@ import typer
 import uvicorn
 from rich.console import Console
 
+from nudenet_client import ClientError
+from nudenet_client.transport import grpc_options
 from nudenet_tools.gateway import app as gateway_app
 from nudenet_tools.gateway import keys as gateway_keys
 from nudenet_tools.gateway.connections import BoundedConnection
@@ -62,31 +66,47 @@ def serve(
     if keys is None and not _is_loopback(host):
         console.print(
             f"gateway: {host} is reached by other machines, and anybody there could use it: name a file of API keys "
-            "with --keys (make one with new-key)",
+            "with --keys (make one with new-key NAME --keys FILE)",
             style="red",
             markup=False,
         )
         raise typer.Exit(2)
+    if not re.fullmatch(gateway_app.POLICY, policy):
+        raise typer.BadParameter(f"{policy!r} is no policy's name", param_hint="--policy")
+    urls = tuple(url or [f"127.0.0.1:{grpc_port}"])
+    try:
+        for one in urls:
+            grpc_options(one)
+    except ClientError as error:
+        raise typer.BadParameter(str(error), param_hint="--url") from error
     limits = Limits(
         max_body, max_pictures, pixels=max_pixels, frames=max_frames, rate=rate, burst=burst, in_flight=in_flight
     )
     settings = Settings(
-        tuple(url or [f"127.0.0.1:{grpc_port}"]),
+        urls,
         deadline,
         policy,
         keys,
         _networks(proxy or []),
         docs,
+        host,
         converters,
         limits=limits,
     )
     try:
         application = gateway_app.create(settings)
+        if port == metrics_port and host == metrics_host:
+            raise OSError(f"--port and --metrics-port are both {port}")
+        _check_port(host, port, "--port")  # uvicorn takes it later, and would only log that it cannot
+        _check_port(metrics_host, metrics_port, "--metrics-port")
         application.state.gateway.metrics.serve(metrics_host, metrics_port)
     except (gateway_keys.KeyFileError, OSError) as error:
         console.print(f"gateway: {error}", style="red", markup=False)
         raise typer.Exit(1) from error
-    console.print(f"[bold]http://{host}:{port}[/]  asks {', '.join(settings.urls)}; metrics at port {metrics_port}")
+    shown = f"[{host}]" if ":" in host else host
+    console.print(
+        f"http://{shown}:{port}  asks {', '.join(settings.urls)}; metrics at port {metrics_port}", markup=False
+    )
     # Who a client is decides the gateway: uvicorn would believe any X-Forwarded-For from loopback.
     uvicorn.run(
         application,
@@ -100,17 +120,33 @@ def serve(
 
 
 @app.command()
-def new_key(name: Annotated[str, typer.Argument(help="Whose key it is, for metrics and rates.")]) -> None:
-    """Make an API key: the key itself goes to standard output, the line for the key file to standard error."""
-    key = gateway_keys.new_key()
-    typer.echo(key)
-    typer.echo(gateway_keys.line(key, name), err=True)
+def new_key(
+    name: Annotated[str, typer.Argument(help="Whose key it is, for rates; 1 to 64 of A-Z, a-z, 0-9, '.', '_', '-'.")],
+    keys: Annotated[Path, typer.Option(envvar="GATEWAY_KEYS", help="Key file that gets its SHA-256 and the name.")],
+) -> None:
+    """Make an API key, print it, and add its line to the key file."""
+    try:
+        typer.echo(gateway_keys.add(keys, name))
+    except gateway_keys.KeyFileError as error:
+        console.print(f"gateway: {error}", style="red", markup=False)
+        raise typer.Exit(1) from error
 
 
 @app.command()
 def openapi() -> None:
     """Print the OpenAPI description."""
     typer.echo(json.dumps(gateway_app.create(Settings()).openapi(), indent=2))
+
+
+def _check_port(host: str, port: int, option: str) -> None:
+    """Raises OSError: it is taken, or the host has no such address."""
+    try:
+        family, kind, number, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, number) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+    except OSError as error:
+        raise OSError(f"{host}, port {port}: {error.strerror}; choose another one with {option}") from error
 
 
 def _is_loopback(host: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 
@@ -104,12 +105,34 @@ def test_another_address_needs_keys(host):
 
 
 def test_a_new_key_opens_what_its_line_closes(tmp_path, server, astronaut):
-    command = [*gateways.COMMAND, "new-key", "backend"]
-    made = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     file = tmp_path / "keys"
-    file.write_text(made.stderr)
+    command = [*gateways.COMMAND, "new-key", "backend", f"--keys={file}"]
+    made = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert made.stdout.strip() not in file.read_text()
     with gateways.gateway(server.grpc_url, "--host=0.0.0.0", GATEWAY_KEYS=str(file)) as address:
         assert requests.post(f"{address}/v1/moderate", data=astronaut, timeout=30).status_code == 401
         headers = {"Authorization": f"Bearer {made.stdout.strip()}"}
         assert requests.post(f"{address}/v1/moderate", data=astronaut, headers=headers, timeout=30).status_code == 200
         assert requests.get(f"{address}/docs", timeout=30).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--url=127.0.0.1"], 2, "expected HOST:PORT"),
+        (["--policy=No!"], 2, "'No!' is no policy's name"),
+        (["--port=TAKEN"], 1, "port TAKEN: Address already in use; choose another one with --port"),
+        (["--metrics-port=TAKEN"], 1, "port TAKEN: Address already in use; choose another one with --metrics-port"),
+        (["--metrics-port=8080"], 1, "--port and --metrics-port are both 8080"),
+        (["--proxy=10.0.0.1/8"], 2, "10.0.0.1/8 has host bits set"),
+        (["new-key", "a b", "--keys=keys"], 1, "a name has 1 to 64 of"),
+    ],
+)
+def test_wrong_options_are_named_at_once(server, arguments, status, message, tmp_path):
+    taken = str(server.ports.http)
+    command = [*gateways.COMMAND, *(argument.replace("TAKEN", taken) for argument in arguments)]
+    environment = os.environ | {"COLUMNS": "200"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path, env=environment)
+    assert done.returncode == status, done.stderr
+    assert message.replace("TAKEN", taken) in done.stderr
+    assert not (tmp_path / "keys").exists()

@@ -29,7 +29,7 @@ from nudenet_tools.gateway.settings import Settings
 
 LOOPBACK_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
 MISSKEY_PATH = "/v1/detect-images"
-_POLICY = r"^[a-z0-9][a-z0-9_-]{0,31}$"
+POLICY = r"^[a-z0-9][a-z0-9_-]{0,31}$"
 _BEARER = HTTPBearer(auto_error=False, description="Only where the gateway has keys.")
 
 
@@ -47,7 +47,7 @@ class DetectQuery(Timing):
     iou_threshold: float | None = Field(None, ge=0, le=1)
     max_detections: int | None = Field(None, ge=1, le=1000)
     classes: str | None = Field(None, max_length=1000, description="label names, comma-separated")
-    policy: str | None = Field(None, pattern=_POLICY, description="judge the pictures, too")
+    policy: str | None = Field(None, pattern=POLICY, description="judge the pictures, too")
 
     def parameters(self) -> Parameters:
         """As the client takes them."""
@@ -57,7 +57,7 @@ class DetectQuery(Timing):
 class ModerateQuery(Timing):
     """Query parameters of ``/v1/moderate``."""
 
-    policy: str | None = Field(None, pattern=_POLICY, description="default: the gateway's")
+    policy: str | None = Field(None, pattern=POLICY, description="default: the gateway's")
 
 
 class Gateway:
@@ -194,7 +194,7 @@ def create(settings: Settings) -> FastAPI:
     _handle_errors(app)
     app.add_middleware(_Measured, metrics=gateway.metrics)
     if gateway.settings.keys is None:  # another site's name that resolves to this machine must not reach it
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_HOSTS)
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK_HOSTS, settings.host])
 
     async def admit(request: Request) -> None:
         gateway.admit(request)

@@ -8,7 +8,8 @@ import re
 import secrets
 from pathlib import Path
 
-_LINE = re.compile(r"([0-9a-f]{64})\s+([A-Za-z0-9._-]{1,64})")
+_NAME = r"[A-Za-z0-9._-]{1,64}"
+_LINE = re.compile(rf"([0-9a-f]{{64}})\s+({_NAME})")
 
 
 class KeyFileError(ValueError):
@@ -21,8 +22,32 @@ def new_key() -> str:
 
 
 def line(key: str, name: str) -> str:
-    """What to add to the key file for `key`; `name` is for metrics, 1 to 64 of A-Z, a-z, 0-9, `.`, `_` and `-`."""
+    """What stands in the key file for `key`; `name` says whose it is.
+
+    Raises:
+        KeyFileError: the name cannot stand there.
+    """
+    if not re.fullmatch(_NAME, name):
+        raise KeyFileError(f"a name has 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', got {name!r}")
     return f"{hashlib.sha256(key.encode()).hexdigest()} {name}"
+
+
+def add(path: Path, name: str) -> str:
+    """A new key, whose line is added to the key file; the file is made where there is none.
+
+    Raises:
+        KeyFileError: the name is wrong, or the file cannot be written.
+    """
+    key = new_key()
+    text = f"{line(key, name)}\n"
+    try:
+        with path.open("ab+") as file:
+            file.seek(0)
+            present = file.read()
+            file.write((b"" if not present or present.endswith(b"\n") else b"\n") + text.encode())
+    except OSError as error:
+        raise KeyFileError(f"{path}: cannot be written: {error.strerror}") from error
+    return key
 
 
 class KeyFile:
@@ -82,5 +107,7 @@ class KeyFile:
                 raise KeyFileError(f"{self._path}:{number}: expected a SHA-256 in hexadecimal, a space and a name")
             keys[match[1]] = match[2]
         if not keys:
-            raise KeyFileError(f"{self._path}: no key in it; make one with python tools/gateway.py new-key NAME")
+            raise KeyFileError(
+                f"{self._path}: no key in it; make one with python tools/gateway.py new-key NAME --keys {self._path}"
+            )
         self._keys, self._stamp, self.error = keys, stamp, ""

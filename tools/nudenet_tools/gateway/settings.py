@@ -32,6 +32,7 @@ class Settings:
         keys: file of API keys, see `keys.KeyFile`; None: no keys, for loopback only.
         proxies: networks whose ``X-Forwarded-For`` is believed.
         docs: serve ``/docs`` and ``/openapi.json``.
+        host: address that it listens on.
         converters: child processes for pictures that are no JPEG.
         conversion_seconds, conversion_bytes: time and memory that one of them may take.
     """
@@ -42,6 +43,7 @@ class Settings:
     keys: Path | None = None
     proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     docs: bool = False
+    host: str = "127.0.0.1"
     converters: int = 2
     conversion_seconds: float = 5.0
     conversion_bytes: int = 1_500_000_000

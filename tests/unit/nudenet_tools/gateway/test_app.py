@@ -310,6 +310,9 @@ def test_documentation_is_closed_unless_asked_for():
         assert client.get("/docs").status_code == client.get("/openapi.json").status_code == 404
         assert client.get("/v1/detect").status_code == 405
         assert client.get("/health/live", headers={"host": "example.org"}).status_code == 400
+        assert client.get("/health/live", headers={"host": "[::1]:8080"}).status_code == 200
+    with gateway(host="127.0.0.2") as client:
+        assert client.get("/health/live", headers={"host": "127.0.0.2:8080"}).status_code == 200
     with gateway(docs=True) as client:
         assert client.get("/docs").status_code == 200
         assert client.get("/openapi.json").json()["openapi"].startswith("3.1")

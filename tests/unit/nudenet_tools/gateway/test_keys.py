@@ -53,3 +53,19 @@ def test_a_wrong_file_is_refused_and_changes_nothing_later(tmp_path, content):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(keys.KeyFileError, match=r"keys: cannot be read: No such file"):
         keys.KeyFile(tmp_path / "keys")
+
+
+def test_new_keys_are_added_to_the_file(tmp_path):
+    path = tmp_path / "keys"
+    first = keys.add(path, "backend")
+    path.write_text(f"# ours\n{path.read_text().strip()}")  # without a line end, as some editors leave it
+    second = keys.add(path, "backend-2")
+    file = keys.KeyFile(path)
+    assert (file.name(first), file.name(second)) == ("backend", "backend-2")
+    before = path.read_bytes()
+    for name in ("", "a b", "ä", "a" * 65, "a\nb", "a#"):
+        with pytest.raises(keys.KeyFileError, match="a name has 1 to 64"):
+            keys.add(path, name)
+    assert path.read_bytes() == before
+    with pytest.raises(keys.KeyFileError, match="cannot be written: No such file"):
+        keys.add(tmp_path / "missing" / "keys", "a")
