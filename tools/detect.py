@@ -18,7 +18,7 @@ from rich.text import Text
 
 import nudenet_client
 from nudenet_client import ClientError, Detections, Parameters
-from nudenet_client.pictures import upright_pixels
+from nudenet_client.pictures import pixels_and_profile
 from nudenet_tools import options
 from nudenet_tools.pictures import drawing
 from nudenet_tools.pictures import files as picture_files
@@ -125,13 +125,13 @@ class Drawings:
             nudenet_client.PictureError: `data` cannot be decoded.
         """
         if self._annotated is not None:
-            pixels = upright_pixels(data)
+            pixels, profile = pixels_and_profile(data)
             drawing.annotate(pixels, shown)
-            self._annotated.write(source, pixels, data)
+            self._annotated.write(source, pixels, profile)
         if self._censored is not None:
-            pixels = upright_pixels(data)
+            pixels, profile = pixels_and_profile(data)
             drawing.censor(pixels, found.only(self._hidden), self._style)
-            self._censored.write(source, pixels, data)
+            self._censored.write(source, pixels, profile)
 
 
 @app.command()

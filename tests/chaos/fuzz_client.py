@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data.vectors import table
+from data.vectors import coloured, table
+from helpers import profiles
 from helpers.hostile import encode, photo, segment
 
 Random = random.Random
@@ -26,6 +27,32 @@ _BASES = [
     encode(photo(WIDTH, HEIGHT, "L"), quality=90),
     encode(photo(WIDTH, HEIGHT, "CMYK"), quality=90),
 ]
+
+
+_PROFILES = [
+    profiles.matrix(),
+    profiles.matrix(profiles.DISPLAY_P3),
+    profiles.matrix(profiles.ADOBE_RGB, profiles.gamma(2.2), version=2),
+    coloured.negative(),
+    profiles.grey(profiles.gamma(1)),
+    profiles.build({b"A2B0": profiles.lut(lambda values: profiles.lab(1 - values), points=5)}, pcs=b"Lab "),
+    profiles.build(
+        {b"A2B0": profiles.lut(lambda values: profiles.lab(profiles.ink(values)), channels=4, points=5)},
+        space=b"CMYK",
+        pcs=b"Lab ",
+    ),
+]
+
+
+def profile(dice: Random) -> bytes:
+    """A colour profile, sometimes damaged."""
+    data = bytearray(dice.choice(_PROFILES))
+    if dice.random() < 0.3:
+        for _ in range(dice.randrange(1, 4)):
+            data[dice.choice([dice.randrange(132), dice.randrange(len(data))])] = dice.choice(
+                [0, 1, 255, dice.randrange(256)]
+            )
+    return bytes(data)
 
 
 def _block(dice: Random, depth: int = 0) -> bytes:
@@ -73,6 +100,13 @@ def jpeg(seed: int) -> bytes:
         starts = [2, data.index(b"\xff\xdb"), data.index(b"\xff\xc4"), data.index(b"\xff\xda")]
         at = dice.choice([2, 2, 2, *starts])
         data = data[:at] + segment(marker, payload) + data[at:]
+    if dice.random() < 0.3:
+        segments = coloured.parts(profile(dice), dice.choice([65519, 200]))
+        if dice.random() < 0.2:
+            segments.insert(dice.randrange(len(segments) + 1), dice.choice(segments))
+        if dice.random() < 0.1:
+            segments.pop(dice.randrange(len(segments)))
+        data = data[:2] + b"".join(segments) + data[2:]
     if dice.random() < 0.1:  # damage in the headers
         at = dice.randrange(2, data.index(b"\xff\xda"))
         data = data[:at] + dice.randbytes(1) + data[at + 1 :]
@@ -111,7 +145,8 @@ def _png(dice: Random) -> bytes:
     planes = {0: grey, 2: rgba[..., :3], 4: np.dstack([grey, rgba[..., 3]]), 6: rgba}[colour]
     before = _block(dice) if dice.random() < 0.4 else b""
     behind = _block(dice) if dice.random() < 0.1 else b""
-    return table.png(np.round(planes * (255 if bits == 8 else 65535)), colour, bits, before, behind)
+    data = table.png(np.round(planes * (255 if bits == 8 else 65535)), colour, bits, before, behind)
+    return data if dice.random() < 0.6 else data[:33] + coloured.iccp(profile(dice)) + data[33:]
 
 
 def _by_pillow(dice: Random) -> bytes:
@@ -122,6 +157,8 @@ def _by_pillow(dice: Random) -> bytes:
     options: dict = {"quality": 90} if kind in ("WEBP", "AVIF") else {}
     if kind in ("WEBP", "AVIF") and dice.random() < 0.3:
         options["exif"] = table.tiff([table.orientation(dice.randrange(10))])
+    if kind in ("WEBP", "AVIF") and dice.random() < 0.3:
+        options["icc_profile"] = profile(dice)
     if kind in ("PNG", "GIF") and drawn.mode == "P" and dice.random() < 0.5:
         options["transparency"] = dice.randrange(16)
     return encode(drawn, format=kind, **options)

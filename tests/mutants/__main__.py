@@ -31,12 +31,17 @@ MODULES = {
     "nudenet_steps/preprocess/exif.py": ["nudenet_steps/preprocess"],
     "nudenet_steps/preprocess/header_edits.py": ["nudenet_steps/preprocess"],
     "nudenet_steps/preprocess/jpeg.py": ["nudenet_steps/preprocess"],
+    "nudenet_steps/preprocess/icc.py": ["nudenet_steps/preprocess"],  # the client's copies are the same
+    "nudenet_steps/preprocess/icc_tags.py": ["nudenet_steps/preprocess"],
+    "nudenet_steps/preprocess/colour.py": ["nudenet_steps/preprocess"],
+    "nudenet_steps/preprocess/colour_spaces.py": ["nudenet_steps/preprocess", "clients/test_pictures.py"],
     "nudenet_steps/preprocess/canvas.py": ["nudenet_steps/preprocess/test_canvas.py"],
     "nudenet_steps/preprocess/letterbox.py": ["nudenet_steps/preprocess"],
     "nudenet_steps/postprocess/nms.py": ["nudenet_steps/postprocess"],
     "nudenet_steps/postprocess/policy.py": ["nudenet_steps/postprocess"],
     "nudenet_steps/postprocess/policy_file.py": ["nudenet_steps/postprocess"],
     "nudenet_client/convert.py": ["clients/test_pictures.py"],
+    "nudenet_client/file_colours.py": ["clients/test_pictures.py"],
     "nudenet_client/jpeg.py": ["clients/test_pictures.py", "nudenet_steps/preprocess/test_exif.py"],
     "nudenet_client/pictures.py": ["clients/test_pictures.py"],
 }

@@ -13,8 +13,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import detect
-from data.vectors import table
+from data.vectors import coloured, table
+from helpers import profiles
+from helpers.hostile import encode
 from nudenet_client import Client
+from nudenet_client.pictures import upright_pixels
 from nudenet_tools import ROOT
 from nudenet_tools.pictures import names
 
@@ -179,7 +182,7 @@ def test_what_is_censored_is_not_found_again(run, server, tmp_path, astronaut, s
 
 
 # Read as other colours than they were made of, or hardly to be seen: no face to a viewer either.
-FACELESS = ("YCCK", "four components", "dark grey", "one bit")
+FACELESS = ("YCCK", "four components", "dark grey", "one bit", "profile: ")
 
 
 def test_odd_pictures_are_censored_where_viewers_see_the_face(run, tmp_path, astronaut):
@@ -201,6 +204,63 @@ def test_odd_pictures_are_censored_where_viewers_see_the_face(run, tmp_path, ast
         assert found["detections"], vector.name
     again = lines(run(tmp_path / "out", *options))
     assert [vector.name for vector, found in zip(shown, again, strict=True) if found["detections"]] == []
+
+
+def stored_for(picture, shown):
+    """What a file must hold so that `shown`, a function of values 0..1, makes the picture of it."""
+    levels = np.arange(256) / 255
+    back = np.abs(shown(levels)[None] - levels[:, None]).argmin(axis=1).astype(np.uint8)
+    return Image.fromarray(back[np.asarray(picture)])
+
+
+def test_a_profile_cannot_show_viewers_another_picture_than_the_detector(run, tmp_path, astronaut):
+    """The file holds a negative, or its channels swapped, which the profile puts right, as far as viewers see."""
+    (tmp_path / "in").mkdir()
+    with Image.open(io.BytesIO(astronaut)) as opened:
+        frame = opened.convert("RGB").resize((640, 360))
+
+    def of_light(light):
+        return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+
+    negative = stored_for(frame, lambda values: of_light(1 - values))
+    red, green, blue = frame.split()
+    swapped = Image.merge("RGB", [blue, red, green])
+    swapping = profiles.matrix((profiles.SRGB[2], profiles.SRGB[0], profiles.SRGB[1]))
+    files = {
+        "plain.jpg": encode(frame, quality=95),
+        "negative.jpg": coloured.with_profile(encode(negative, quality=95), coloured.negative()),
+        "grey.jpg": coloured.with_profile(
+            encode(negative.convert("L"), quality=95), profiles.grey(profiles.curv([1, 0]))
+        ),
+        "ink.jpg": coloured.with_profile(
+            encode(Image.fromarray(255 - np.asarray(frame)).convert("CMYK"), quality=95),
+            coloured.ink_profile(lambda colours: 1 - colours),
+        ),
+        "swapped.jpg": coloured.with_profile(encode(swapped, quality=95), swapping),
+        "p3.jpg": coloured.with_profile(encode(frame, quality=95), profiles.matrix(profiles.DISPLAY_P3)),
+        "negative.png": encode(negative, format="PNG", icc_profile=coloured.negative()),
+        "negative.tif": encode(negative, format="TIFF", icc_profile=coloured.negative()),
+        "negative.webp": encode(negative, format="WEBP", quality=95, icc_profile=coloured.negative()),
+    }
+    for name, data in files.items():
+        (tmp_path / "in" / name).write_bytes(data)
+    options = ["--json", "--classes", "FACE_FEMALE"]
+    censor = ["--censor", tmp_path / "out", "--censor-classes", "FACE_FEMALE", "--style", "fill"]
+    result = run(*[tmp_path / "in" / name for name in files], *options, *censor)
+    assert result.exit_code == 0, result.stderr
+    (face, *others) = [line["detections"][0]["box"] for line in lines(result)]
+    for box in others:
+        assert np.abs(np.array(box) - face).max() < 20
+    written = sorted((tmp_path / "out").iterdir())
+    assert len(written) == len(files)
+    x, y = round((face[0] + face[2]) / 2), round((face[1] + face[3]) / 2)
+    for path in written:
+        shown = upright_pixels(path.read_bytes()).astype(int)
+        assert shown[y, x].max() < 12, path  # black to viewers, whatever is stored
+        if path.name != "grey.jpg":
+            assert np.abs(shown[40:100, 40:100] - np.asarray(frame)[40:100, 40:100]).mean() < 25, path
+    again = lines(run(tmp_path / "out", *options))
+    assert not any(found["detections"] for found in again)
 
 
 def test_pictures_without_anything_to_censor_are_there_too_but_failed_ones_are_not(run, folder, tmp_path):

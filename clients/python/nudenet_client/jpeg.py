@@ -10,6 +10,8 @@ import re
 import struct
 from dataclasses import dataclass
 
+from . import icc
+
 START = b"\xff\xd8\xff"
 _SOS, _APP0, _APP1, _APP2, _APP14, _COM = 0xDA, 0xE0, 0xE1, 0xE2, 0xEE, 0xFE
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # DHT, JPG and DAC share the range
@@ -74,18 +76,12 @@ def without_metadata(data: bytes) -> bytes:
 
 def colour_profile(data: bytes) -> bytes | None:
     """The ICC profile of a JPEG file; None where it has none, or not all parts of one."""
-    parts: dict[int, bytes] = {}
-    total = 0
+    parts = []
     for marker, start, end in _segments(data) or []:
-        payload = start + 4
-        if marker == _APP2 and data.startswith(_ICC, payload) and end > payload + _ICC_BYTES:
-            number, total = data[payload + len(_ICC)], data[payload + len(_ICC) + 1]
-            if number in parts:
-                return None
-            parts[number] = data[payload + _ICC_BYTES : end]
-    if not parts or sorted(parts) != list(range(1, total + 1)):
-        return None
-    return b"".join(parts[number] for number in range(1, total + 1))
+        at = start + 4 + _ICC_BYTES
+        if marker == _APP2 and at <= min(end, len(data)) and data.startswith(_ICC, start + 4):
+            parts.append((data[at - 2], data[at - 1], data[at:end]))
+    return icc.join(parts)
 
 
 def tiff_orientation(tiff: bytes) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 from pathlib import Path
 from typing import Union
@@ -11,28 +12,30 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from . import convert, jpeg
+from . import colour, convert, jpeg
 from .errors import PictureError
 
-# A JPEG file's bytes, the path of a picture file, RGB uint8 [h,w,3], or a Pillow image.
+# A JPEG file's bytes, the path of a picture file, sRGB uint8 [h,w,3], or a Pillow image.
 Picture = Union[bytes, bytearray, memoryview, str, os.PathLike, np.ndarray, Image.Image]
 
 JPEG_QUALITY = 95
+_RGB = 3  # components
+_VISIBLE = 64  # of 255: another colour
 
 
 def to_jpeg(picture: Picture) -> bytes:
     """The JPEG file to send.
 
     Bytes go as they are, and so does a file that is a JPEG. Other picture files are decoded as browsers show them
-    (upright, on white, 8 bits a colour) and encoded as JPEG. A file that is no picture goes as it is: then the server
-    says what it seems to be.
+    (upright, on white, 8 bits a colour, sRGB) and encoded as JPEG. A file that is no picture goes as it is: then the
+    server says what it seems to be.
 
     Args:
-        picture: see `Picture`; arrays are RGB uint8 [h,w,3], upright.
+        picture: see `Picture`; arrays are sRGB uint8 [h,w,3], upright.
 
     Raises:
-        PictureError: the file cannot be read, is damaged, an animation or has pixels without an agreed range; or the
-            array has another type or shape.
+        PictureError: the file cannot be read, is damaged, an animation or has pixels without agreed range or colours;
+            or the array has another type or shape.
     """
     if isinstance(picture, (bytes, bytearray, memoryview)):
         return bytes(picture)
@@ -73,33 +76,77 @@ def upright_pixels(data: bytes) -> np.ndarray:
         data: a JPEG file.
 
     Returns:
-        RGB uint8 [h,w,3] as viewers show the picture; writable.
+        sRGB uint8 [h,w,3] as viewers show the picture; writable.
 
     Raises:
         PictureError: it cannot be decoded.
     """
+    header = _header(data)
+    change = _colours(data, header)
+    if change is None:
+        return _upright(_decode(data), header.orientation)
+    return _upright(change(_decode(data, change.channels)), header.orientation)
+
+
+def pixels_and_profile(data: bytes) -> tuple[np.ndarray, bytes | None]:
+    """`upright_pixels` for who writes the picture to a file again, without a loss of colours.
+
+    Args:
+        data: a JPEG file.
+
+    Returns:
+        RGB uint8 [h,w,3] and the profile to write with them: None where they are sRGB, as those of grey and ink, and of
+        profiles under which what is drawn would look different.
+
+    Raises:
+        PictureError: it cannot be decoded.
+    """
+    header = _header(data)
+    change = _colours(data, header)
+    if header.components != _RGB or (change is not None and not _is_plain(change)):
+        return upright_pixels(data), None
+    return _upright(_decode(data), header.orientation), jpeg.colour_profile(data)
+
+
+def _is_plain(change: colour.Transform) -> bool:
+    """Whether black, white and pure colours stay what they are under a profile, as under Display P3 and Adobe RGB."""
+    pure = np.array(list(itertools.product((0, 255), repeat=3)), np.uint8)[None]
+    return not change.is_rough and int(np.abs(change(pure).astype(np.int16) - pure).max()) < _VISIBLE
+
+
+def _header(data: bytes) -> jpeg.Header:
     header = jpeg.read_header(data)
     if header is None:
         raise PictureError("not a JPEG, or its headers are damaged")
-    pixels = _decode(data)
-    if header.orientation >= 5:
+    return header
+
+
+def _colours(data: bytes, header: jpeg.Header) -> colour.Transform | None:
+    try:
+        return colour.transform(jpeg.colour_profile(data), header.components)
+    except colour.DoubtfulProfile as doubt:
+        raise PictureError(f"viewers disagree over its colour profile ({doubt}): convert it to sRGB") from doubt
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    if orientation >= 5:
         pixels = pixels.transpose(1, 0, 2)
-    if header.orientation in (3, 4, 7, 8):
+    if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
-    if header.orientation in (2, 3, 6, 7):
+    if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     return np.ascontiguousarray(pixels)
 
 
-def _decode(data: bytes) -> np.ndarray:
-    """RGB uint8 [h,w,3] as stored; ink is taken as stored inverted, with and without Adobe's marker."""
+def _decode(data: bytes, channels: int = _RGB) -> np.ndarray:
+    """uint8 [h,w,3 or 4] as stored: RGB, or ink, which is taken as stored inverted, with and without Adobe's marker."""
     try:
-        return simplejpeg.decode_jpeg(data, "RGB", strict=False)
+        return simplejpeg.decode_jpeg(data, "RGB" if channels == _RGB else "CMYK", strict=False)
     except ValueError:  # also where libjpeg warns of metadata, which changes no pixel
         pass
     try:
         with Image.open(io.BytesIO(jpeg.without_metadata(data))) as opened:
-            return np.array(opened.convert("RGB"))
+            return np.array(opened.convert("RGB")) if channels == _RGB else 255 - np.asarray(opened)
     except Exception as error:  # Pillow raises many kinds
         raise PictureError(f"cannot be decoded: {error}") from error
 

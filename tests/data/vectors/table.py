@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms
 
+from data.vectors import coloured
 from helpers.hostile import EOI, encode, photo, scan_start, segment
 
 ANSWERS = Path(__file__).with_name("answers.json")
@@ -72,7 +73,13 @@ def jpegs(picture: Image.Image | None = None) -> list[Vector]:
         picture: RGB, wider than high; by default a smooth one of 96x64 pixels with four different corners.
     """
     picture = photo(WIDTH, HEIGHT) if picture is None else picture
-    found = [*_orientations(encode(picture, quality=95)), *_colours(picture), *_headers(picture), *_damage(picture)]
+    found = [
+        *_orientations(encode(picture, quality=95)),
+        *_colours(picture),
+        *_headers(picture),
+        *_damage(picture),
+        *(Vector(f"profile: {name}", data, refused) for name, data, refused in coloured.jpegs(picture)),
+    ]
     assert len({vector.name for vector in found}) == len(found)
     return found
 
@@ -350,7 +357,10 @@ def _damage(picture: Image.Image) -> Iterator[Vector]:
 def others(picture: Image.Image | None = None) -> list[Vector]:
     """PNG, WebP, GIF, BMP and AVIF files that browsers show."""
     picture = photo(WIDTH, HEIGHT) if picture is None else picture
-    return list(_others(picture))
+    return [
+        *_others(picture),
+        *(Vector(f"profile: {name}", data, refused) for name, data, refused in coloured.others(picture)),
+    ]
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:

@@ -13,13 +13,11 @@ import numpy as np
 from PIL import Image
 
 import nudenet_client
-from nudenet_client import jpeg
 from nudenet_steps.files import write_whole
 from nudenet_tools.pictures import folders, names
 
 STDIN = "-"
 JPEG_QUALITY = 95
-_COLOURS = 3  # components of a colour picture
 
 
 class OutputError(ValueError):
@@ -96,8 +94,8 @@ class Writer:
         self._folder = folder
         self._originals = {os.path.realpath(source.name) for source in sources if source.name != STDIN}
 
-    def write(self, source: Source, pixels: np.ndarray, original: bytes) -> Path:
-        """Write `pixels`, RGB uint8 [h,w,3]: no metadata but the colour profile of `original`, a JPEG file.
+    def write(self, source: Source, pixels: np.ndarray, profile: bytes | None) -> Path:
+        """Write `pixels`, RGB uint8 [h,w,3]; the file has no metadata but their colour profile.
 
         Raises:
             OutputError: the target is an original, or cannot be written.
@@ -107,15 +105,8 @@ class Writer:
             raise OutputError(f"{names.as_text(str(target))} is an original and stays as it is; choose another folder")
         try:
             encoded = io.BytesIO()
-            profile = _colour_profile(original)
             Image.fromarray(pixels).save(encoded, "JPEG", quality=JPEG_QUALITY, icc_profile=profile)
             write_whole(target, encoded.getvalue())
         except OSError as error:
             raise OutputError(f"{names.as_text(str(target))} cannot be written: {error.strerror or error}") from error
         return target
-
-
-def _colour_profile(data: bytes) -> bytes | None:
-    header = jpeg.read_header(data)
-    # The pixels written are RGB; a profile of grey or of ink is not theirs.
-    return jpeg.colour_profile(data) if header is not None and header.components == _COLOURS else None

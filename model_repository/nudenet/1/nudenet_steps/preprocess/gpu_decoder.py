@@ -1,7 +1,7 @@
 """JPEG decoding on the GPU: NVIDIA's hardware decoder through nvJPEG, then resize and scaling in one kernel.
 
 nvJPEG is called directly: nvImageCodec's decoder reaches a third of its rate on 720p frames (bench/NOTES.md).
-The hardware takes baseline files; all others, and small ones, go to the CPU decoder.
+The hardware takes baseline files; all others, small ones and those with other colours than sRGB go to the CPU decoder.
 No Triton import: usable and testable alone, on a machine with an NVIDIA GPU that has the JPEG engine (A100, H100, ...).
 """
 
@@ -168,7 +168,9 @@ class GpuDecoder:
     def _is_suitable(self, picture: Picture) -> bool:
         """Whether the hardware decodes this file as the CPU decoder would."""
         header, box = picture.header, picture.box
-        if header.scans != 1 or header.orientation != 1 or header.colorspace != "YCbCr" or header.edits:
+        if header.scans != 1 or header.orientation != 1 or header.colorspace != "YCbCr":
+            return False
+        if header.edits or header.colours is not None:  # `colours` are changed after decoding
             return False
         if box.width > header.width or box.height > header.height or picture.data[-2:] != _EOI:
             return False  # enlarging, and files whose end is missing or followed by something else

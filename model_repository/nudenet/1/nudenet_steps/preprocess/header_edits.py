@@ -6,7 +6,7 @@ warning, so the harmless ones are removed before it decodes; what then still war
 
     NOT_SEQUENTIAL      Ss, Se, Ah, Al of a sequential scan: ignored when decoding           harmless, edited here
     JFIF_MAJOR          JFIF version other than 1.x: ignored when decoding                   harmless, edited here
-    BOGUS_ICC           colour profile incomplete or doubled: not used when decoding         harmless, edited here
+    BOGUS_ICC           colour profile incomplete or doubled: read apart from the pixels     harmless, edited here
     ADOBE_XFORM         unknown colour transform: taken as YCbCr or YCCK by libjpeg          harmless, edited here
     HUFF_BAD_CODE, ARITH_BAD_CODE, HIT_MARKER, JPEG_EOF, EXTRANEOUS_DATA, MUST_RESYNC        damage, refused
     BOGUS_PROGRESSION   a scan of a progressive file is missing or there twice               damage, refused
@@ -14,6 +14,8 @@ warning, so the harmless ones are removed before it decodes; what then still war
 """
 
 from __future__ import annotations
+
+from nudenet_steps.preprocess import icc
 
 Edits = list[tuple[int, int]]  # byte offset, new value
 
@@ -51,6 +53,15 @@ class HeaderEdits:
         at = position + 5 + 2 * data[position + 4]
         stored = data[at : at + len(_SCAN_PARAMETERS)]
         self.edits += [(at + i, right) for i, right in enumerate(_SCAN_PARAMETERS[: len(stored)]) if stored[i] != right]
+
+    def profile(self, data: bytes) -> bytes | None:
+        """The colour profile in the segments of `data` seen so far; None where there is none, or not all of it."""
+        return icc.join(
+            [
+                (number, total, data[at + _ICC_BYTES : at + _ICC_BYTES + size])
+                for at, number, total, size in self._profile
+            ]
+        )
 
     def finish(self, components: int) -> Edits:
         """All edits, once the last segment has been seen.

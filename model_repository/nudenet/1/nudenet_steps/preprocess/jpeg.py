@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import simplejpeg
 
-from nudenet_steps.preprocess import exif, header_edits
+from nudenet_steps.preprocess import colour, exif, header_edits
 from nudenet_steps.preprocess.formats import looks_like
 
 _SOS, _EOI, _APP1 = 0xDA, 0xD9, 0xE1
@@ -58,6 +58,7 @@ class Header:
     """What the file says of itself: stored size in pixels, scans, EXIF orientation 1..8, colour space.
 
     `edits` are harmless oddities of the headers, to be put right before decoding: byte offset and new value.
+    `colours` changes decoded pixels to sRGB where the file has a profile of other colours.
     """
 
     width: int
@@ -68,6 +69,7 @@ class Header:
     file_bytes: int
     first_scan: int  # byte offset of the first scan's marker
     edits: header_edits.Edits
+    colours: colour.Transform | None
 
     @property
     def upright_size(self) -> tuple[int, int]:
@@ -82,7 +84,7 @@ def read_header(data: bytes) -> Header:
         data: a whole JPEG file.
 
     Raises:
-        JpegError: not a JPEG, or damaged before the first scan.
+        JpegError: not a JPEG, damaged before the first scan, or of a kind that is not decoded.
     """
     if not data:
         raise JpegError("empty", "empty: 0 bytes where a JPEG file was expected")
@@ -128,6 +130,7 @@ def read_header(data: bytes) -> Header:
         raise JpegError("damaged", f"damaged JPEG: size {width}x{height}, no usable frame header")
     if max(width, height) > _MAX_SIDE:
         raise JpegError("too_many_pixels", f"{width}x{height}: JPEG decoders stop at {_MAX_SIDE} pixels a side")
+    profile = edits.profile(data)  # what comes after the first scan does not count
     # Other files have one scan with all components: libjpeg-turbo ends after it.
     several = frame == _PROGRESSIVE or data[position + 4] != components
     if frame != _PROGRESSIVE:
@@ -137,7 +140,14 @@ def read_header(data: bytes) -> Header:
     seen_height, seen_width, colorspace = _seen_by_decoder(header_edits.apply(data, found), frame_at, components)
     if (seen_width, seen_height) != (width, height):  # the limits must hold for what the decoder sees
         raise JpegError("damaged", f"damaged JPEG: {width}x{height} and {seen_width}x{seen_height} in one file")
-    return Header(width, height, scans, orientation or 1, colorspace, end, position, found)
+    try:
+        colours = colour.transform(profile, components)
+    except colour.DoubtfulProfile as doubt:
+        raise JpegError(
+            "unsupported",
+            f"unsupported kind of JPEG: viewers disagree over its colour profile ({doubt}); convert it to sRGB",
+        ) from doubt
+    return Header(width, height, scans, orientation or 1, colorspace, end, position, found, colours)
 
 
 def _seen_by_decoder(data: bytes, frame_at: int, components: int) -> tuple[int, int, str]:
@@ -188,7 +198,7 @@ def check_limits(header: Header, limits: Limits) -> None:
     """Refuse by the header what would cost too much to decode.
 
     Raises:
-        JpegError: more pixels or scans than `limits` allows.
+        JpegError: more pixels or scans than `limits` allows, or than can be decoded with this colour profile.
     """
     pixels = header.width * header.height
     if pixels > limits.max_pixels:
@@ -196,6 +206,13 @@ def check_limits(header: Header, limits: Limits) -> None:
             "too_many_pixels",
             f"{header.width}x{header.height} is {pixels} pixels, the limit is {limits.max_pixels}; "
             "send a smaller picture",
+        )
+    if header.colours is not None and header.colours.is_rough and pixels > header.colours.most_pixels:
+        raise JpegError(
+            "unsupported",
+            f"{header.width}x{header.height} pixels with a colour profile that bends colours so far that the picture "
+            f"cannot be shrunk first; the limit with this profile is {header.colours.most_pixels} pixels: "
+            "convert it to sRGB",
         )
     if header.scans > limits.max_scans:
         raise JpegError(
@@ -235,18 +252,20 @@ def decode(data: bytes, header: Header, min_width: int, min_height: int, strict:
             which is a way past moderation.
 
     Returns:
-        RGB uint8 [h,w,3], upright.
+        sRGB uint8 [h,w,3], upright.
 
     Raises:
         JpegError: truncated or damaged.
     """
     if header.orientation >= 5:
         min_width, min_height = min_height, min_width
+    colours = header.colours
     min_width, min_height = _decoded_size(header, min_width, min_height)
     try:
         pixels = simplejpeg.decode_jpeg(
             header_edits.apply(data, header.edits),
-            "RGB",  # of ink, too, which is taken as stored inverted, with and without Adobe's marker
+            # Without a profile, ink becomes RGB, too: as stored inverted, with and without Adobe's marker.
+            "RGB" if colours is None or colours.channels == 3 else "CMYK",
             min_height=min_height,
             min_width=min_width,
             strict=strict,
@@ -255,11 +274,15 @@ def decode(data: bytes, header: Header, min_width: int, min_height: int, strict:
         if data.find(b"\xff\xd9", header.first_scan) < 0:
             raise JpegError("truncated", f"truncated JPEG: its {len(data)} bytes have no end marker") from error
         raise JpegError("damaged", f"damaged JPEG: {error}") from error
+    if colours is not None:
+        pixels = colours(pixels)
     return pixels if header.orientation == 1 else _upright(pixels, header.orientation)
 
 
 def _decoded_size(header: Header, min_width: int, min_height: int) -> tuple[int, int]:
     """(width, height) to decode at, as stored."""
+    if header.colours is not None and header.colours.is_rough:
+        return header.width, header.height
     for eighths in range(1, 8):
         width, height = -(-header.width * eighths // 8), -(-header.height * eighths // 8)
         if (width, height) == (min_width, min_height):
