@@ -110,6 +110,7 @@ def write_config(folder: Path, targets: dict[str, str]) -> Path:
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config["rule_files"] = [str(PROMETHEUS / name) for name in config["rule_files"]]
+    config["scrape_configs"] = [job for job in config["scrape_configs"] if job["job_name"] in targets]
     for job in config["scrape_configs"]:
         job.pop("scrape_interval", None)
         job.pop("scrape_timeout", None)

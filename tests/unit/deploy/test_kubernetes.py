@@ -234,7 +234,14 @@ def test_monitors_scrape_the_jobs_that_rules_and_dashboard_select():
     pod = manifests.find("overlays/monitoring", "Deployment")["spec"]["template"]["spec"]
     ports = {port["name"] for container in pod["containers"] for port in container["ports"]}
     config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
-    jobs = set()
+    jobs = {"nudenet-gateway"}
+    gateway = manifests.find("overlays/monitoring", "PodMonitor", "nudenet-gateway")["spec"]
+    (deployment,) = yaml.safe_load_all((manifests.KUBERNETES / "gateway" / "gateway.yaml").read_text().split("---")[0])
+    template = deployment["spec"]["template"]
+    assert gateway["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+    assert gateway["podMetricsEndpoints"][0]["port"] in [
+        port["name"] for port in template["spec"]["containers"][0]["ports"]
+    ]
     for name in ("nudenet", "nudenet-canary"):
         monitor = manifests.find("overlays/monitoring", "PodMonitor", name)["spec"]
         assert monitor["selector"]["matchLabels"] == SERVERS
