@@ -26,15 +26,16 @@ COPY = ROOT / ".cache" / "mutants"
 EQUIVALENT = Path(__file__).with_name("equivalent.txt")
 LEAST = 0.95
 SOURCES = {"nudenet_steps": ROOT / "model_repository/nudenet/1", "nudenet_client": ROOT / "clients/python"}
+_COLOURS = ["nudenet_steps/preprocess/test_colour.py", "nudenet_steps/preprocess/test_vectors.py"]
 # Module -> its tests.
 MODULES = {
     "nudenet_steps/preprocess/exif.py": ["nudenet_steps/preprocess"],
     "nudenet_steps/preprocess/header_edits.py": ["nudenet_steps/preprocess"],
     "nudenet_steps/preprocess/jpeg.py": ["nudenet_steps/preprocess"],
-    "nudenet_steps/preprocess/icc.py": ["nudenet_steps/preprocess"],  # the client's copies are the same
-    "nudenet_steps/preprocess/icc_tags.py": ["nudenet_steps/preprocess"],
-    "nudenet_steps/preprocess/colour.py": ["nudenet_steps/preprocess"],
-    "nudenet_steps/preprocess/colour_spaces.py": ["nudenet_steps/preprocess", "clients/test_pictures.py"],
+    "nudenet_steps/preprocess/icc.py": _COLOURS,  # the client's copies are the same
+    "nudenet_steps/preprocess/icc_tags.py": _COLOURS,
+    "nudenet_steps/preprocess/colour.py": _COLOURS,
+    "nudenet_steps/preprocess/colour_spaces.py": _COLOURS,
     "nudenet_steps/preprocess/canvas.py": ["nudenet_steps/preprocess/test_canvas.py"],
     "nudenet_steps/preprocess/letterbox.py": ["nudenet_steps/preprocess"],
     "nudenet_steps/postprocess/nms.py": ["nudenet_steps/postprocess"],

@@ -18,6 +18,8 @@ PROGRAMS = frozenset({"EPS"})  # Pillow gives PostScript to Ghostscript, which w
 # Browsers turn these by their EXIF data; WebP, GIF and BMP never. Pillow itself turns TIFF by its tag.
 _TURNED = frozenset({"JPEG", "MPO", "PNG", "AVIF", None})
 _16_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
+_16_BITS_AS_32 = ("PNG", "PPM")  # formats whose 16 bits Pillow opens as 32
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # a tag of TIFF
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -87,14 +89,16 @@ def _upright_rgb(picture: Image.Image, data: bytes) -> np.ndarray:
 
 def _on_white(picture: Image.Image, change: colour.Transform | None) -> Image.Image:
     mode = picture.mode
-    if mode in _16_BITS or (mode == "I" and picture.format == "PNG"):
+    if mode in _16_BITS or (mode == "I" and picture.format in _16_BITS_AS_32):
         values = np.asarray(picture).astype(np.float64) / 65535
-        return _scaled(values, picture.info.get("transparency"), change)
+        return _scaled(values, picture, change)
     if mode == "F":
         with np.errstate(invalid="ignore"):  # of NaN, which is refused below
-            return _scaled(np.asarray(picture).astype(np.float64), None, change)
+            return _scaled(np.asarray(picture).astype(np.float64), picture, change)
     if mode == "I":
-        raise PictureError("pixels are integers of 32 bits, whose range is not known: scale them to 8 or 16 bits")
+        raise PictureError(
+            "pixels are integers of 32 bits, or have a sign, and their range is not known: scale them to 8 or 16 bits"
+        )
     if change is not None and change.channels == 4:
         return Image.fromarray(change(255 - np.asarray(picture)))
     if not picture.has_transparency_data:
@@ -109,14 +113,16 @@ def _changed(picture: Image.Image, change: colour.Transform | None) -> Image.Ima
     return picture if change is None else Image.fromarray(change(np.asarray(picture)))
 
 
-def _scaled(values: np.ndarray, transparent: object, change: colour.Transform | None) -> Image.Image:
-    """Grey out of values in 0..1, the transparent one (of 16 bits) white."""
+def _scaled(values: np.ndarray, picture: Image.Image, change: colour.Transform | None) -> Image.Image:
+    """Grey out of the picture's values in 0..1, the transparent one (of 16 bits) white."""
     low, high = values.min(), values.max()
     if not (low >= 0 and high <= 1):  # NaN fails both
         raise PictureError(f"pixels are floats of {low:g} to {high:g}: scale them to 0..1")
-    grey = Image.fromarray(np.round(values * 255).astype(np.uint8))
+    is_negative = getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO  # of 8 bits Pillow knows it
+    grey = Image.fromarray(np.round((1 - values if is_negative else values) * 255).astype(np.uint8))
     seen = _changed(grey.convert("RGB"), change)
-    if isinstance(transparent, int):
+    transparent = picture.info.get("transparency")
+    if isinstance(transparent, int) and picture.mode != "F":
         is_seen = np.round(values * 65535) != transparent
         seen = Image.composite(seen, Image.new("RGB", seen.size, "white"), Image.fromarray(is_seen))
     return seen

@@ -346,6 +346,28 @@ def test_postscript_is_no_picture_here(tmp_path, monkeypatch):
     assert not (tmp_path / "started").exists()
 
 
+@pytest.mark.parametrize("deep", [np.uint16, np.float32])
+def test_a_tiff_whose_zero_is_white_is_no_negative(deep):
+    grey = gradient(64, 96).mean(2)
+    values = (255 - grey) / 255 if deep is np.float32 else (255 - grey) * 257
+    stored = io.BytesIO()
+    Image.fromarray(values.astype(deep)).save(stored, "TIFF", tiffinfo={262: 0})
+    data = stored.getvalue()
+    at = data.index(struct.pack("<HHI", 262, 3, 1)) + 8
+    shown = upright_pixels(file_to_jpeg(data[:at] + b"\0\0" + data[at + 2 :])).astype(int)
+    assert np.abs(shown - grey[..., None]).mean() < 2
+    shown = upright_pixels(file_to_jpeg(data[:at] + b"\1\0" + data[at + 2 :])).astype(int)
+    assert np.abs(shown - (255 - grey)[..., None]).mean() < 2
+
+
+@pytest.mark.parametrize("most", [1023, 65535])
+def test_pgm_files_of_more_than_8_bits_are_scaled(most):
+    grey = gradient(64, 96).mean(2)
+    head = f"P5 96 64 {most}\n".encode()
+    shown = upright_pixels(file_to_jpeg(head + np.round(grey / 255 * most).astype(">u2").tobytes())).astype(int)
+    assert np.abs(shown - grey[..., None]).mean() < 2
+
+
 # --- colours ---
 
 
