@@ -2,14 +2,11 @@
 
 import random
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-import nudenet_client
-import nudenet_steps.preprocess
 from data.vectors import coloured
 from helpers import profiles
 from helpers.hostile import encode, photo
@@ -18,7 +15,6 @@ from nudenet_steps.preprocess import colour, colour_spaces, icc, icc_tags, jpeg
 BACKWARDS = profiles.curv([1, 0])
 GREYS = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)[None]
 NEGATIVE = coloured.negative()
-STEPS, CLIENT = (Path(package.__path__[0]) for package in (nudenet_steps.preprocess, nudenet_client))
 
 
 def srgb(linear):
@@ -28,11 +24,6 @@ def srgb(linear):
 def changed(profile, pixels=GREYS, components=3):
     found = colour.transform(profile, components)
     return pixels if found is None else found(pixels)
-
-
-@pytest.mark.parametrize("name", ["icc.py", "icc_tags.py", "colour.py", "colour_spaces.py"])
-def test_server_and_client_have_the_same_code(name):
-    assert (STEPS / name).read_text() == (CLIENT / name).read_text()
 
 
 # --- what is done to colours ---
