@@ -110,6 +110,40 @@ def lut(
     return b"mft2\0\0\0\0" + head + struct.pack(">2H", 2, 2) + ramp * channels + grid + ramp * 3
 
 
+def lut_parts(
+    b_curves: Sequence[bytes],
+    matrix: Sequence[float] = (),
+    m_curves: Sequence[bytes] = (),
+    grid: np.ndarray | None = None,
+    a_curves: Sequence[bytes] = (),
+) -> bytes:
+    """A table tag of type mAB with all its parts.
+
+    Args:
+        matrix: 3x3 and three offsets, by rows.
+        grid: UINT8 [points,...,3], one axis for each channel.
+    """
+    channels = 3 if grid is None else grid.ndim - 1
+    parts = {
+        "b": _padded(b_curves),
+        "matrix": fixed(*matrix),
+        "m": _padded(m_curves),
+        "grid": b"",
+        "a": _padded(a_curves),
+    }
+    if grid is not None:
+        parts["grid"] = bytes(grid.shape[:-1]).ljust(16, b"\0") + b"\1\0\0\0" + _padded([grid.tobytes() + bytes(4)])
+    offsets, at = [], 32
+    for part in parts.values():
+        offsets.append(at if part else 0)
+        at += len(part)
+    return b"mAB \0\0\0\0" + bytes([channels, 3, 0, 0]) + struct.pack(">5I", *offsets) + b"".join(parts.values())
+
+
+def _padded(pieces: Sequence[bytes]) -> bytes:
+    return b"".join(piece + bytes(-len(piece) % 4) for piece in pieces)
+
+
 def lab(srgb: np.ndarray) -> np.ndarray:
     """sRGB values [n,3] in 0..1 as Lab, as `lut` takes it."""
     linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)

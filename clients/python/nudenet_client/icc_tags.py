@@ -13,6 +13,7 @@ import numpy as np
 _MOST_DEVICE, _PCS = 4, 3  # colours of a device, and of XYZ or Lab
 _MOST_TABLE_ENTRIES = 4096  # of mft2
 _MOST_CURVE_ENTRIES = 40_000  # what all of Chromium's readers take
+_EMPTY = "a curve is empty"
 # Numbers of a parametric curve of each function type, among g, a, b, c, d, e, f.
 _PARAMETERS = ("g", "gab", "gabe", "gabcd", "gabcdef")
 
@@ -54,6 +55,16 @@ def power(exponent: float) -> Curve:
     return Curve((exponent, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0))
 
 
+def is_plain(curve: Curve) -> bool:
+    """Whether a parametric curve rises from 0 to 1 without a jump. Others are kept as tables and need not."""
+    if curve.table is not None:
+        return True
+    values = curve(np.linspace(0, 1, 257))
+    steps = np.diff(values)
+    is_even = steps.min() > 0 and steps.max() < 0.03  # steeper ones lose dark colours in 8 bits
+    return bool(is_even and abs(values[0]) < 0.01 and abs(values[-1] - 1) < 0.01)
+
+
 @dataclass(frozen=True)
 class Table:
     """An A2B tag: input curves, grid, curves, matrix 3x4, output curves; absent ones are empty or None."""
@@ -87,7 +98,7 @@ def read_curve(tag: memoryview, doubts: list[str]) -> tuple[Curve, int]:
         if end > len(tag):
             raise Unusable("curve")
         if count == 0:
-            doubts.append("a curve is empty")
+            doubts.append(_EMPTY)
             return Curve(), end
         if count > _MOST_CURVE_ENTRIES:
             doubts.append("a curve is very large")
@@ -115,13 +126,18 @@ def read_curve(tag: memoryview, doubts: list[str]) -> tuple[Curve, int]:
 
 
 def _curves(tag: memoryview, at: int, count: int) -> tuple[Curve, ...]:
-    found = []
+    """The curves of one stage of a table, which follow each other."""
+    found, kinds = [], set()
     for _ in range(count):
         if at > len(tag):
             raise Unusable("curves")
         doubts: list[str] = []
         curve, used = read_curve(tag[at:], doubts)
-        if doubts and doubts != ["a curve is empty"]:
+        kinds.add((curve.table is None, bytes(tag[at : at + 4]), used > 12))
+        # An exponent is what one reader takes for a table of one entry; and it mixes up curves of several kinds.
+        if kinds == {(True, b"curv", True)} or len(kinds) > 1:
+            raise DoubtfulProfile("curves of one number, or of several kinds, in a table")
+        if doubts and doubts != [_EMPTY]:
             raise DoubtfulProfile(doubts[0])
         found.append(curve)
         at += (used + 3) & ~3

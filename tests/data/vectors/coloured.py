@@ -100,6 +100,9 @@ def _whole(colour: bytes, grey: bytes, ink: bytes) -> Iterator[tuple[str, bytes,
     )
     for bits, form in ((8, "mft"), (16, "mft"), (8, "mAB"), (16, "mAB")):
         yield f"table, negative, {form} of {bits} bits", colour, _lab(_table(_invert, bits=bits, form=form))
+    yield "table of all parts", colour, _lab({b"A2B0": _all_parts(para(0, 1.5))})
+    yield "table of all parts, XYZ", colour, profiles.build({b"A2B0": _all_parts(para(3, *profiles.SRGB_CURVE))})
+    yield "table of all parts but a grid", colour, _lab({b"A2B0": _all_parts(para(1, 1.5, 1.1, -0.1), False)})
     yield "table for colorimetry, negative", colour, _lab(_table(_invert, b"A2B1"))
     yield "tables, the second one negative", colour, _lab(_table(_same, points=17), _table(_invert, b"A2B1"))
     yield "table and matrix", colour, _lab(_table(_invert), matrix_tags(profiles.DISPLAY_P3))
@@ -136,6 +139,15 @@ def _whole(colour: bytes, grey: bytes, ink: bytes) -> Iterator[tuple[str, bytes,
     for what, profile in (("", ink_profile()), (", negative", ink_profile(_invert))):
         yield f"ink{what}, in ink", ink, profile
         yield f"ink{what}, in RGB", colour, profile
+
+
+def _all_parts(curve: bytes, has_grid: bool = True) -> bytes:
+    """A table with curves, a matrix and, perhaps, a grid."""
+    sampled, empty = profiles.curv([0.1, 0.4, 0.9]), profiles.curv([])
+    grid = np.random.default_rng(1).integers(0, 256, (2, 3, 4, 3), np.uint8)
+    matrix = (0.6, 0.1, 0.2, 0.1, 0.7, 0.1, 0.2, 0.1, 0.5, 0.05, 0, 0.02)
+    with_grid = (grid, [curve] * 3) if has_grid else ()
+    return profiles.lut_parts([empty if has_grid else curve] * 3, matrix, [sampled] * 3, *with_grid)
 
 
 def _ignored() -> Iterator[tuple[str, bytes]]:
@@ -178,6 +190,13 @@ def _doubtful() -> Iterator[tuple[str, bytes]]:
     yield "broken code points", profiles.build({**tags, b"cicp": b"nope" + bytes(8)})
     yield "PQ", profiles.build({**matrix_tags(), b"cicp": profiles.cicp(9, 16)})
     yield "HLG", profiles.build({**matrix_tags(), b"cicp": profiles.cicp(9, 18)})
+    one_number = [profiles.gamma(2)] * 3
+    yield "a table's curve of one number", _lab({b"A2B0": profiles.lut_parts(one_number)})
+    mixed = profiles.lut_parts([profiles.para(0, 2), _BACKWARDS, _BACKWARDS])
+    yield "a table's curves of two kinds", _lab({b"A2B0": mixed})
+    jump = profiles.para(4, 2, 1, 0, 0, 0.5, 0, 0)
+    yield "a table, and curves with a jump", _lab(_table(_invert), matrix_tags(curves=jump))
+    yield "a table without its matrix", _lab({b"A2B0": profiles.lut_parts([_BACKWARDS] * 3, (), [_BACKWARDS] * 3)})
     yield "table for saturation alone", _lab(_table(_invert, b"A2B2"))
     yield "16 MB", profiles.build({**tags, b"junk": bytes(16_000_000)})
 

@@ -79,18 +79,9 @@ def test_tables_are_interpolated_between_their_points():
 
 def test_a_tables_curves_and_matrix_come_in_their_order():
     """mAB: A curves, grid, M curves, matrix, B curves."""
-    curves = [profiles.gamma(2), profiles.gamma(1), profiles.gamma(1)]
-    swap = profiles.fixed(0, 0.5, 0, 0.5, 0, 0, 0, 0, 0.5, 0.1, 0, 0)
-    parts, offsets, at = b"", {}, 32
-    for name, part in (
-        ("b", profiles.curv([0, 0.5]) * 3),
-        ("matrix", swap),
-        ("m", b"".join(c + bytes(-len(c) % 4) for c in curves)),
-    ):
-        offsets[name] = at + len(parts)
-        parts += part + bytes(-len(part) % 4)
-    head = b"mAB \0\0\0\0" + bytes([3, 3, 0, 0])
-    tag = head + struct.pack(">5I", offsets["b"], offsets["matrix"], offsets["m"], 0, 0) + parts
+    swap = (0, 0.5, 0, 0.5, 0, 0, 0, 0, 0.5, 0.1, 0, 0)
+    curves = [profiles.para(0, 2), profiles.para(0, 1), profiles.para(0, 1)]
+    tag = profiles.lut_parts([profiles.curv([0, 0.5])] * 3, swap, curves)
     table = icc.read(profiles.build({b"A2B0": tag}, pcs=b"Lab ")).table
     values = np.array([[0.8, 0.4, 0.2]])
     after_m = np.array([0.64, 0.4, 0.2])

@@ -112,6 +112,8 @@ def _read(data: bytes) -> Profile:
     points = _code_points(tags, space, kind, doubts)
     if not all(_is_sound(tag) for tag in map(tags.get, (*_XYZ_TAGS, *_TEXT_TAGS)) if tag is not None):
         doubts.append("a tag beside its colours is broken")
+    if table is not None and curves and matrix is not None and not all(map(icc_tags.is_plain, curves)):
+        doubts.append("it has a table, and curves that cannot be inverted")
     if table is None and (not curves or matrix is None):
         if points is None:
             raise icc_tags.Unusable("neither curves nor a table")
