@@ -20,7 +20,11 @@ STEP_NAMES = {model: model.removeprefix("nudenet_") for model in repository.STEP
 # As reports name the parts of a step's time -> field of `Counters`.
 PARTS = {"queue": "queue", "compute_input": "input", "compute_infer": "infer", "compute_output": "output"}
 # What perf_analyzer says when its windows have seen too little.
-TOO_SHORT = ("No valid requests recorded", "Failed to obtain stable measurement")
+TOO_SHORT = (
+    "No valid requests recorded",
+    "Failed to obtain stable measurement",
+    "failed to find the requested model version",  # looks for the version with executions in its window
+)
 
 
 @dataclass
