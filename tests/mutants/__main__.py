@@ -26,7 +26,7 @@ COPY = ROOT / ".cache" / "mutants"
 EQUIVALENT = Path(__file__).with_name("equivalent.txt")
 LEAST = 0.95
 SOURCES = {"nudenet_steps": ROOT / "model_repository/nudenet/1", "nudenet_client": ROOT / "clients/python"}
-_COLOURS = ["nudenet_steps/preprocess/test_colour.py", "nudenet_steps/preprocess/test_vectors.py"]
+_COLOURS = [f"nudenet_steps/preprocess/test_{name}.py" for name in ("icc", "colour", "vectors")]
 # Module -> its tests.
 MODULES = {
     "nudenet_steps/preprocess/exif.py": ["nudenet_steps/preprocess"],

@@ -93,7 +93,7 @@ def _read(data: bytes) -> Profile:
         or not count
         or least > len(data)
     ):
-        raise icc_tags.Unusable("header")
+        raise icc_tags.Unusable
     white = icc_tags.read_fixed(data, 68, 3)
     doubts = [
         doubt
@@ -116,7 +116,7 @@ def _read(data: bytes) -> Profile:
         doubts.append("it has a table, and curves that cannot be inverted")
     if table is None and (not curves or matrix is None):
         if points is None:
-            raise icc_tags.Unusable("neither curves nor a table")
+            raise icc_tags.Unusable
         doubts.append("it has code points alone")
     return Profile(space, pcs == _LAB, curves, matrix, table, points, tuple(doubts))
 
@@ -142,7 +142,7 @@ class _Tags:
             return None
         offset, length = self._entries[name]
         if offset + length > len(self._data):
-            raise icc_tags.Unusable("cut short")
+            raise icc_tags.Unusable
         return self._data[offset : offset + length]
 
     def all(self, *names: bytes) -> list[memoryview]:

@@ -85,7 +85,7 @@ def read_fixed(data: bytes | memoryview, at: int, count: int) -> np.ndarray:
 def read_xyz(tag: memoryview) -> np.ndarray:
     """FP64 [3]."""
     if bytes(tag[:4]) != b"XYZ ":
-        raise Unusable("XYZ")
+        raise Unusable
     return read_fixed(tag, 8, 3)
 
 
@@ -96,7 +96,7 @@ def read_curve(tag: memoryview, doubts: list[str]) -> tuple[Curve, int]:
         (count,) = struct.unpack_from(">I", tag, 8)
         end = 12 + 2 * count
         if end > len(tag):
-            raise Unusable("curve")
+            raise Unusable
         if count == 0:
             doubts.append(_EMPTY)
             return Curve(), end
@@ -105,10 +105,10 @@ def read_curve(tag: memoryview, doubts: list[str]) -> tuple[Curve, int]:
         table = np.frombuffer(tag, ">u2", count, 12)
         return power(int(table[0]) / 256) if count == 1 else Curve(table=table), end
     if kind != b"para":
-        raise Unusable("curve")
+        raise Unusable
     (function,) = struct.unpack_from(">H", tag, 8)
     if function >= len(_PARAMETERS):
-        raise Unusable("function type")
+        raise Unusable
     names = _PARAMETERS[function]
     end = 12 + 4 * len(names)
     numbers = read_fixed(tag, 12, len(names)).tolist()
@@ -116,7 +116,7 @@ def read_curve(tag: memoryview, doubts: list[str]) -> tuple[Curve, int]:
     values.update({name: numbers[i] for i, name in enumerate(names)})
     if function in (1, 2):
         if values["a"] == 0:
-            raise Unusable("division by zero")
+            raise Unusable
         values["d"], values["f"] = -values["b"] / values["a"], values["e"]
     g, a, b, c, d, e, f = values.values()
     if min(a, c, d, g, a * d + b) < -1e-9:  # -b / a * a + b is not always zero
@@ -130,7 +130,7 @@ def _curves(tag: memoryview, at: int, count: int) -> tuple[Curve, ...]:
     found, kinds = [], set()
     for _ in range(count):
         if at > len(tag):
-            raise Unusable("curves")
+            raise Unusable
         doubts: list[str] = []
         curve, used = read_curve(tag[at:], doubts)
         kinds.add((curve.table is None, bytes(tag[at : at + 4]), used > 12))
@@ -148,26 +148,26 @@ def read_table(tag: memoryview, is_xyz: bool, to_pcs: bool) -> Table:
     """A table, from the device's colours or, to be checked alone, to them."""
     kind = bytes(tag[:4])
     if kind not in (b"mft1", b"mft2", b"mAB " if to_pcs else b"mBA "):
-        raise Unusable("table")
+        raise Unusable
     inputs, outputs, points = struct.unpack_from("3B", tag, 8)
     device, pcs = (inputs, outputs) if to_pcs else (outputs, inputs)
     if pcs != _PCS or device > _MOST_DEVICE:
-        raise Unusable("channels")
+        raise Unusable
     if kind in (b"mAB ", b"mBA "):
         return _lut(tag, inputs, outputs, is_xyz)
     if device < 1 or points < 2:
-        raise Unusable("channels")
+        raise Unusable
     # The matrix in the tag's head is for XYZ input alone, which no picture has.
     dtype, at, before, behind = "u1", 48, 256, 256
     if kind == b"mft2":
         before, behind = struct.unpack_from(">2H", tag, 48)
         dtype, at = ">u2", 52
         if not (2 <= before <= _MOST_TABLE_ENTRIES and 2 <= behind <= _MOST_TABLE_ENTRIES):
-            raise Unusable("table entries")
+            raise Unusable
     nodes = points**inputs
     values = inputs * before + nodes * outputs + outputs * behind
     if at + values * np.dtype(dtype).itemsize > len(tag):
-        raise Unusable("table cut short")
+        raise Unusable
     flat = np.frombuffer(tag, dtype, values, at)
     first, grid, last = np.split(flat, [inputs * before, inputs * before + nodes * outputs])
     return Table(
@@ -201,6 +201,6 @@ def _lut(tag: memoryview, inputs: int, outputs: int, is_xyz: bool) -> Table:
     (width,) = struct.unpack_from("B", tag, grid_at + 16)
     nodes = int(np.prod(points, dtype=np.int64))
     if width not in (1, 2) or not inputs or min(points) < 2 or grid_at + 20 + nodes * outputs * width > len(tag):
-        raise Unusable("grid")
+        raise Unusable
     grid = np.frombuffer(tag, "u1" if width == 1 else ">u2", nodes * outputs, grid_at + 20)
     return Table(first, points, grid.reshape(nodes, outputs), middle, matrix, last)

@@ -1,0 +1,10 @@
+"""Every test reads its colour profiles itself."""
+
+import pytest
+
+from nudenet_steps.preprocess import colour
+
+
+@pytest.fixture(autouse=True)
+def _forget_profiles():
+    colour._remembered.cache_clear()
