@@ -7,4 +7,5 @@ from nudenet_steps.preprocess import colour
 
 @pytest.fixture(autouse=True)
 def _forget_profiles():
-    colour._remembered.cache_clear()
+    for _, remembered in colour._REMEMBERED:
+        remembered.cache_clear()

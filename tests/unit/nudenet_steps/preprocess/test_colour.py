@@ -188,15 +188,23 @@ def test_what_viewers_disagree_over_is_refused_only_where_it_changes_colours():
     assert colour.transform(NEGATIVE + bytes(9), 3) is not None
 
 
-def test_large_profiles_are_not_remembered():
-    colour._remembered.cache_clear()
-    for size in (1 << 20, (1 << 20) + 4):
-        tags = {**profiles.matrix_tags(curves=BACKWARDS), b"junk": b""}
-        empty = len(profiles.build(tags))
-        profile = profiles.build({**tags, b"junk": bytes(size - empty)})
+def test_few_profiles_are_remembered_and_large_ones_not_at_all():
+    def of_size(size, number=0):
+        tags = {**profiles.matrix_tags(curves=BACKWARDS), b"junk": number.to_bytes(4, "big")}
+        return profiles.build({**tags, b"junk": tags[b"junk"] + bytes(size - len(profiles.build(tags)))})
+
+    def kept():
+        return [remembered.cache_info().currsize for _, remembered in colour._REMEMBERED]
+
+    for size, expected in ((1 << 16, [1, 0]), ((1 << 16) + 4, [1, 1]), (1 << 20, [1, 2]), ((1 << 20) + 4, [1, 2])):
+        profile = of_size(size)
         assert len(profile) == size
         assert colour.transform(profile, 3) is not None
-        assert colour._remembered.cache_info().currsize == 1
+        assert kept() == expected
+    for number in range(70):
+        colour.transform(of_size(1000, number), 3)
+        colour.transform(of_size((1 << 16) + 4, number), 3)
+    assert kept() == [64, 4]
 
 
 @pytest.mark.parametrize("count", [1001, 1_000_000])

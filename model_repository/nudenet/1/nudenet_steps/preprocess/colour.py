@@ -26,8 +26,6 @@ _SPACES = {1: (icc.GREY, icc.RGB), 3: (icc.RGB,), 4: (icc.INK,)}
 _STEPS = 1 << 14  # of linear light, fine enough for 8 bits of the darkest sRGB
 _BOUND = 1 << 28  # sums of three stay within INT32
 _CHUNK = 1 << 15  # pixels at a time: keeps the temporary arrays in the cache
-# Larger profiles are read anew each time, so that strangers do not fill the memory.
-_MOST_REMEMBERED, _MOST_REMEMBERED_BYTES = 32, 1 << 20
 # Pictures are shrunk before their colours are changed where that shifts no brightness by more than this, of 255: linear
 # light and ink reach 64. A profile that bends more would let a fine pattern show viewers what the detector does not
 # see.
@@ -95,7 +93,7 @@ def transform(profile: bytes | None, components: int) -> Transform | None:
     """
     if not profile or icc.space_of(profile) not in _SPACES.get(components, ()):
         return None
-    make = _make if len(profile) > _MOST_REMEMBERED_BYTES else _remembered
+    make = next((remembered for most, remembered in _REMEMBERED if len(profile) <= most), _make)
     found = make(profile, components)
     if isinstance(found, str):
         raise DoubtfulProfile(found)
@@ -125,7 +123,9 @@ def _make(data: bytes, components: int) -> Transform | str | None:
     return ", ".join(dict.fromkeys(doubts)) if doubts else found
 
 
-_remembered = functools.lru_cache(_MOST_REMEMBERED)(_make)
+# Bytes of a profile -> how many such are kept; a transform takes up to five times as much. Strangers send another one
+# in each file, so larger ones are read anew each time.
+_REMEMBERED = tuple((most, functools.lru_cache(count)(_make)) for most, count in ((1 << 16, 64), (1 << 20, 4)))
 
 
 def _matrix_tables(profile: icc.Profile) -> np.ndarray:
