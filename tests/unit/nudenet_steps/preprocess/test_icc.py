@@ -299,6 +299,7 @@ def test_which_table_counts_and_which_spoils():
     with pytest.raises(icc_tags.DoubtfulProfile, match="saturation"):
         read(A2B2=good)
     assert read(A2B1=good, A2B2=good).doubts == ()
+    assert read(A2B0=good, A2B2=good).doubts == ()
 
 
 def test_a_table_may_be_large_but_not_very():
@@ -316,14 +317,19 @@ def test_tags_beside_the_colours_are_whole():
         b"dmnd": b"text",
     }
     assert doubts(profiles.build({**TAGS, **good})) == ()
+    assert doubts(profiles.build({**TAGS, b"desc": b"desc" + bytes(8)})) == ()
+    endless = b"\xff\xff\xff\xff"
+    broken = (
+        good[b"wtpt"][:-1],
+        good[b"desc"][:-1],
+        b"desc" + bytes(7),
+        b"desc\0\0\0\0" + endless + b"abcd",
+        good[b"cprt"][:-1],
+        good[b"cprt"][:11] + b"\2" + good[b"cprt"][12:],
+        good[b"cprt"][:8] + endless + good[b"cprt"][12:],
+    )
     for name in (b"wtpt", b"bkpt", b"lumi", b"desc", b"cprt", b"dmdd", b"dmnd", b"vued", b"targ"):
-        for tag in (
-            good[b"wtpt"][:-1],
-            good[b"desc"][:-1],
-            b"desc\0\0\0\0\0\0\0",
-            good[b"cprt"][:-1],
-            good[b"cprt"][:11] + b"\2" + good[b"cprt"][12:],
-        ):
+        for tag in broken:
             assert doubts(profiles.build({**TAGS, name: tag})) == ("a tag beside its colours is broken",)
 
 
@@ -331,6 +337,12 @@ def test_code_points_stand_where_they_may():
     points = profiles.cicp(1, 13)
     for kind in (b"scnr", b"mntr"):
         assert icc.read(profiles.build({**TAGS, b"cicp": points}, kind=kind)).code_points == (1, 13, 0, 1)
+    assert icc.read(profiles.build({**TAGS, b"cicp": profiles.cicp(200, 201, 202, 203)})).code_points == (
+        200,
+        201,
+        202,
+        203,
+    )
     assert doubts(profiles.build({b"cicp": points})) == ("it has code points alone",)
     for data in (
         profiles.build({**TAGS, b"cicp": points}, kind=b"prtr"),
