@@ -262,6 +262,10 @@ def test_tags_stand_once_and_inside():
     with pytest.raises(icc_tags.DoubtfulProfile, match="1001 tags"):
         icc.read(profiles.build({**TAGS, **many, b"more": b"text"}))
     assert doubts(profiles.build({**TAGS, b"text": b"abc"})) == ("a tag lies outside of it",)
+    far = profiles.build({**TAGS, b"text": b"abcd"})
+    entry = far.index(b"text", 132)
+    assert doubts(far[: entry + 4] + b"\xff\xff\xff\0" + far[entry + 8 :]) == ("a tag lies outside of it",)
+    assert icc.read(WHOLE[:128] + b"\xff\xff\xff\xff" + WHOLE[132:]) is None
     same = {**TAGS, b"text": b"abcd"}
     data = profiles.build({**same, b"text twice": b"abcd"})
     with pytest.raises(icc_tags.DoubtfulProfile, match="twice"):
