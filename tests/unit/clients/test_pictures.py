@@ -433,3 +433,30 @@ def test_code_points_that_are_cut_short_are_none():
     for end in range(60, 140, 7):
         with contextlib.suppress(PictureError):
             file_to_jpeg(bmp[:end])
+
+
+def test_colours_of_opened_jpegs_are_those_of_the_file():
+    data = hostile.encode(Image.fromarray(gradient(64, 96)), quality=95)
+    broken = data[:2] + table.icc(b"no profile") + table.icc(coloured.negative()) + data[2:]
+    for file in (coloured.with_profile(data, coloured.negative()), broken):
+        with Image.open(io.BytesIO(file)) as picture:
+            sent = upright_pixels(to_jpeg(picture)).astype(int)
+        assert np.abs(sent - upright_pixels(file)).mean() < 2
+
+
+def test_code_points_that_nobody_knows_change_nothing():
+    avif = next(vector.data for vector in OTHERS if vector.name == "format: AVIF")
+    at = avif.index(b"colrnclx") + 8
+    unknown = avif[:at] + b"\0\2\0\2" + avif[at + 4 :]
+    assert np.abs(read(unknown).astype(int) - read(avif)).max() == 0
+
+
+def test_bitmaps_with_primaries_of_their_own_are_refused_where_they_say_them():
+    def bmp(first, last, space=b"\0\0\0\0"):
+        return coloured._bmp(Image.fromarray(gradient(16, 16)), space, ((first, 0, 0), (0, 0, 0), (0, 0, last)), 1.0)
+
+    assert read(bmp(0, 0)).shape == (16, 16, 3)
+    assert read(bmp(0.5, 0.5, b"BGRs")).shape == (16, 16, 3)
+    for first, last in ((2**-30, 0), (0, 0.5)):
+        with pytest.raises(PictureError, match="primaries of its own"):
+            read(bmp(first, last))

@@ -77,6 +77,14 @@ def test_tables_are_interpolated_between_their_points():
         assert np.abs(shown.astype(int) - pixels[..., ::-1]).mean() < 1.5, (form, bits)
 
 
+def test_dark_lab_is_linear():
+    """CIE Lab below a lightness of 8, black included."""
+    tag = profiles.lut(lambda values: np.column_stack([values[:, 0] * 0.08, *[np.full(len(values), 128 / 255)] * 2]))
+    shown = changed(profiles.build({b"A2B0": tag}, pcs=b"Lab "))[0, :, 1]
+    lightness = np.arange(256) / 255 * 8
+    assert np.abs(shown - srgb(lightness / 903.3)).max() <= 1
+
+
 def test_a_tables_curves_and_matrix_come_in_their_order():
     """mAB: A curves, grid, M curves, matrix, B curves."""
     swap = (0, 0.5, 0, 0.5, 0, 0, 0, 0, 0.5, 0.1, 0, 0)
@@ -295,6 +303,10 @@ def test_spaces_by_numbers():
             colour_spaces.by_code_points(9, transfer)
     xy = (0.64, 0.33, 0.3, 0.6, 0.15, 0.06, 0.3127, 0.329)
     assert np.abs(colour_spaces.by_chromaticities(xy, 2.2).matrix - bt709.matrix).max() < 1e-6
+    for exponent in (0.5, 2.2):
+        assert colour_spaces.by_chromaticities(xy, exponent).curves == (icc_tags.power(exponent),) * 3
+    found = colour_spaces.by_chromaticities(xy, 1)
+    assert (found.space, found.is_lab, found.table, found.doubts) == (icc.RGB, False, None, ())
     assert colour_spaces.by_chromaticities(xy, 0) is None
     assert colour_spaces.by_chromaticities((0.64, 0.33) * 3 + (0.3127, 0.329), 2.2) is None
     assert colour_spaces.by_chromaticities((*xy[:6], 0.3, 0), 2.2) is None
