@@ -58,7 +58,7 @@ def in_profile(profile: icc.Profile) -> icc.Profile:
         found = by_code_points(primaries, 13 if transfer in (1, 6, 11) else transfer)
         if found is not None:
             return found
-    if profile.table is None and profile.matrix is None:
+    if profile.table is None and (not profile.curves or profile.matrix is None):
         raise DoubtfulProfile("its code points are unknown")
     return profile
 

@@ -312,6 +312,14 @@ def test_spaces_by_numbers():
     assert colour_spaces.by_chromaticities((*xy[:6], 0.3, 0), 2.2) is None
 
 
+@pytest.mark.parametrize("kind", ["XYZ", "TRC", "none"])
+def test_unknown_code_points_alone_are_in_doubt(kind):
+    some = {name: tag for name, tag in profiles.matrix_tags().items() if name.endswith(kind.encode())}
+    with pytest.raises(colour.DoubtfulProfile, match="code points"):
+        colour.transform(profiles.build({**some, b"cicp": profiles.cicp(2, 2)}), 3)
+    assert colour.transform(profiles.build({**some, b"cicp": profiles.cicp(1, 13)}), 3) is None
+
+
 def test_curves_end_at_their_tables_ends():
     curve = icc_tags.Curve(table=np.array([0, 65535, 0], ">u2"))
     assert curve(np.array([-1, 0, 0.25, 0.5, 0.75, 1, 2])).tolist() == [0, 0, 0.5, 1, 0.5, 0, 0]
