@@ -7,13 +7,14 @@ import json
 import numpy as np
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
 import accuracy
-from nudenet_build.evaluation import report
+from nudenet_build.evaluation import by_aspect, report, windows
 from nudenet_build.evaluation.engines import OnnxRuntime
 from nudenet_build.evaluation.matching import Agreement
-from nudenet_build.evaluation.variants import variants
+from nudenet_build.evaluation.variants import decode_full, variants
 from nudenet_steps.engines.openvino import has_bf16
 from nudenet_steps.preprocess.canvas import LONGER_SIDE, SPECIFIED
 from nudenet_steps.preprocess.letterbox import TO_UNIT
@@ -60,8 +61,9 @@ def test_every_reference_and_row_is_there(figures):
     )
     against_fp32 = {f.tested for f in figures if f.against == report.AGAINST_FP32}
     against_package = {f.tested for f in figures if f.against == report.AGAINST_NUDENET}
-    assert against_fp32 == engines | {report.FULL_DECODE}
-    assert against_package == engines | {report.FP32}
+    assert against_fp32 == engines | {report.FULL_DECODE, report.ON_LARGEST}
+    assert against_package == engines | {report.FP32, report.FULL_DECODE}
+    assert {f.tested for f in figures if f.against == report.AGAINST_FULL_DECODE} == {report.FP32, report.NUDENET}
 
 
 def test_agrees_with_the_package_on_wide_pictures(evaluation):
@@ -81,6 +83,80 @@ def test_finds_what_the_package_is_sure_of_in_every_aspect(evaluation):
     assert len(set(evaluation.aspects)) >= 4
     assert agreement.reference >= 80
     assert agreement.matched / agreement.reference >= 0.97
+
+
+def test_more_black_around_a_picture_changes_little(figures):
+    agreement = figure(figures, report.ON_LARGEST, 0.25)
+    assert agreement.reference >= 40
+    assert agreement.f1 > 0.95
+    assert agreement.mean_iou > 0.97
+
+
+@pytest.mark.parametrize("size", [(540, 360), (1145, 1600), (320, 320)])
+@pytest.mark.parametrize("aspect", by_aspect.ASPECTS)
+def test_windows_lie_in_the_picture_and_have_the_aspect(size, aspect):
+    found = windows.windows_of(size[0], size[1], by_aspect.ASPECTS[aspect])
+    assert len(set(found)) == len(found) >= 3
+    for window in found:
+        assert min(window.x, window.y) >= 0
+        assert window.x + window.width <= size[0]
+        assert window.y + window.height <= size[1]
+        assert max(window.width, window.height) >= windows.LEAST
+        assert by_aspect.aspect_of(window.width, window.height) == aspect
+    assert found[0].width == size[0] or found[0].height == size[1]  # the largest first
+
+
+def test_a_window_is_cut_where_it_is_said(astronaut):
+    pixels = decode_full(astronaut)
+    first = windows.windows_of(pixels.shape[1], pixels.shape[0], by_aspect.ASPECTS["9:16"])[0]
+    cut = decode_full(next(windows.cut(pixels, "9:16"))).astype(int)
+    part = pixels[first.y : first.y + first.height, first.x : first.x + first.width]
+    assert cut.shape == part.shape
+    assert np.abs(cut - part).mean() < 5  # encoded once more
+
+
+def test_one_source_gives_an_aspect_its_share_only(onnx_path, data_folder, tmp_path):
+    graph = OnnxRuntime(onnx_path.with_name("model.dynamic.onnx"))
+    items = list(accuracy.pictures([str(data_folder / "hopper.jpg")], None, 0, 1))[:60]
+    few = accuracy.prepare(items, graph, tmp_path, package=False, source_share=2)
+    found = few.detections[report.FULL_DECODE]
+    for aspect in set(few.aspects):
+        counts = [len(rows) for rows, one in zip(found, few.aspects, strict=True) if one == aspect]
+        assert sum(counts[:-1]) < 2, aspect  # none is taken after the share is reached
+    assert 0 < len(few.sources) < len(items)
+
+
+def test_aspect_rows_say_what_they_rest_on():
+    def rows(*confidences):
+        return np.array([[20 * i, 0, 20 * i + 10, 10, 1, c] for i, c in enumerate(confidences)], np.float32).reshape(
+            -1, 6
+        )
+
+    reference = [rows(0.9, 0.6, 0.3), rows(0.4), rows()]
+    found = [rows(0.9, 0.3, 0.3), rows(0.2), rows(0.5)]
+    sources, aspects = ["a", "b", "c"], ["1:1"] * 3
+    (row,) = by_aspect.compare(report.AGAINST_NUDENET, report.FP32, reference, found, aspects, sources, 0.25)
+    assert (row.sources, row.sources_with_detections, row.largest_share) == (3, 2, 0.75)
+    assert (row.agreement.matched, row.agreement.missed, row.agreement.extra) == (3, 1, 1)
+    assert (row.sure.matched, row.sure.reference) == (2, 2)  # found from 0.25 up
+    (line,) = report.missed_aspect_goals([row])
+    assert "1:1: 4 detections decide nothing, 150 are needed" in line
+    many = by_aspect.compare(
+        report.AGAINST_NUDENET, report.FP32, reference * 50, found * 50, aspects * 50, sources * 50, 0.25
+    )
+    missed = report.missed_aspect_goals(many)
+    assert any("1:1: F1 0.75, goal 0.88" in line for line in missed)
+    assert any("lower bound of F1" in line for line in missed)
+    assert len(missed) == 2  # what the reference is sure of was found
+
+
+def test_classes_without_evidence_are_named():
+    console = Console(record=True, width=120)
+    rows = np.array([[0, 0, 9, 9, 1, 0.5]], np.float32)
+    by_aspect.print_classes([rows, rows], ["a", "a"], ["FEET", "FACE", "BELLY"], console)
+    text = console.export_text()
+    assert "none of: FEET, BELLY" in text
+    assert "FACE" in text
 
 
 def test_halves_share_no_source_picture():

@@ -9,6 +9,7 @@ import numpy as np
 
 from nudenet_steps.engines.onnxruntime_cpu import OnnxRuntimeEngine
 from nudenet_steps.engines.openvino import OpenVinoEngine
+from nudenet_steps.pipeline import labels
 from nudenet_steps.preprocess.canvas import CANVASES, Canvas
 
 Engine = Callable[[np.ndarray], np.ndarray]
@@ -36,3 +37,23 @@ def openvino_engine(model: Path, precision: str, canvases: Sequence[Canvas] = CA
     """
     served = OpenVinoEngine(model.parent, 1, precision, canvases=canvases)
     return lambda batch: np.concatenate([served.infer([picture[None]]).copy() for picture in batch])
+
+
+def nudenet_detector() -> Callable[[np.ndarray], np.ndarray]:
+    """NudeDetector of the nudenet package as a function from RGB uint8 [h,w,3] to detections [K,6].
+
+    The package hands its network the channels in the order it got them, so it is given RGB here.
+    """
+    from nudenet import NudeDetector
+
+    detector, names = NudeDetector(), labels()
+
+    def detect(pixels: np.ndarray) -> np.ndarray:
+        rows = [
+            (x, y, x + w, y + h, names.index(found["class"]), found["score"])
+            for found in detector.detect(pixels)
+            for x, y, w, h in [found["box"]]
+        ]
+        return np.array(rows, np.float32).reshape(-1, 6)
+
+    return detect

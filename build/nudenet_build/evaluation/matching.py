@@ -62,6 +62,11 @@ class Agreement:
         return self.matched + self.missed
 
     @property
+    def recall(self) -> float:
+        """Part of the reference's detections that was found; nan without any."""
+        return self.matched / self.reference if self.reference else float("nan")
+
+    @property
     def f1(self) -> float:
         """2 matched / (2 matched + missed + extra); 1 where neither side found anything."""
         total = 2 * self.matched + self.missed + self.extra
