@@ -124,6 +124,27 @@ def test_how_a_picture_is_scaled(shape, interpolation, kind):
     np.testing.assert_allclose(out * unit, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("shape", "source", "interpolation"),
+    [
+        ((359, 639), (359, 639), cv2.INTER_LINEAR),  # whole, reduced less than twofold
+        ((181, 321), (181, 321), cv2.INTER_LINEAR),
+        ((360, 639), (360, 639), cv2.INTER_AREA),  # twofold
+        ((359, 640), (359, 640), cv2.INTER_AREA),
+        ((359, 639), (718, 639), cv2.INTER_AREA),  # scaled while decoding
+        ((359, 639), (359, 1278), cv2.INTER_AREA),
+        ((179, 320), (179, 320), cv2.INTER_LINEAR),
+    ],
+)
+def test_whole_pictures_are_sampled_as_nudenet_does(shape, source, interpolation):
+    pixels = np.random.default_rng(3).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    out = np.ones((3, HEIGHT, WIDTH), np.uint8)
+    letterbox.Writer().write(pixels, letterbox.Letterbox(source[1], source[0], WIDTH, HEIGHT), out)
+    np.testing.assert_array_equal(
+        out.transpose(1, 2, 0), cv2.resize(pixels, (WIDTH, HEIGHT), interpolation=interpolation)
+    )
+
+
 def test_inputs_beyond_the_largest_canvas_are_written_whole():
     pixels = np.random.default_rng(2).integers(0, 256, (400, 500, 3), dtype=np.uint8)
     writer, outs = letterbox.Writer(), []

@@ -47,6 +47,18 @@ def fit(source_width: int, source_height: int, input_width: int, input_height: i
     )
 
 
+def _interpolation(pixels: np.ndarray, box: Letterbox) -> int:
+    """Bilinear, as NudeNet does it, up to twofold reduction; beyond it would skip pixels, so areas are averaged.
+
+    What was scaled while decoding is averaged, too: it is soft already, and bilinear gains nothing (docs/accuracy.md).
+    """
+    height, width = pixels.shape[:2]
+    is_whole = (height, width) == (box.source_height, box.source_width)
+    is_slight = height < 2 * box.height and width < 2 * box.width
+    is_larger = height < box.height or width < box.width
+    return cv2.INTER_LINEAR if is_larger or (is_whole and is_slight) else cv2.INTER_AREA
+
+
 class Writer:
     """Writes pictures into [3,height,width] tensors; owns the scratch memory for it, so one per thread."""
 
@@ -62,9 +74,7 @@ class Writer:
             out: UINT8 or FP32 [3,height,width], C-contiguous; every element is written.
         """
         if pixels.shape[:2] != (box.height, box.width):
-            smaller = pixels.shape[0] >= box.height and pixels.shape[1] >= box.width
-            interpolation = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-            pixels = cv2.resize(pixels, (box.width, box.height), interpolation=interpolation)
+            pixels = cv2.resize(pixels, (box.width, box.height), interpolation=_interpolation(pixels, box))
         inside = out[:, : box.height, : box.width]
         out[:, box.height :] = 0
         out[:, : box.height, box.width :] = 0
