@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from container.healthcheck import BUSY
 from nudenet_tools.server.process import Options, Ports, Server
 
 LOAD = [sys.executable, str(Path(__file__).with_name("load.py"))]
@@ -61,7 +62,10 @@ def start(url: str, seconds: float, **options: float | str) -> subprocess.Popen:
 
 def finish(process: subprocess.Popen, seconds: float) -> Stream:
     output, _ = process.communicate(timeout=seconds + 90)
-    return Stream(seconds, *(np.array(column) for column in zip(*json.loads(output), strict=True)))
+    sent_at, latency, outcomes = zip(*json.loads(output), strict=True)
+    # A server that has gone is unavailable, too, but has refused nothing.
+    named = ["shed" if "UNAVAILABLE" in one and any(reason in one for reason in BUSY) else one for one in outcomes]
+    return Stream(seconds, np.array(sent_at), np.array(latency), np.array(named))
 
 
 def load(url: str, seconds: float, **options: float | str) -> Stream:

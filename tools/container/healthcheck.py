@@ -26,7 +26,7 @@ from tritonclient.utils import InferenceServerException
 CANARY = Path(__file__).with_name("canary.jpg")
 LIVE = 1  # priority: before bulk
 # What Triton says when it sheds load: full queue, or waited too long in it.
-_BUSY = ("Exceeds maximum queue size", "Request timeout expired")
+BUSY = ("Exceeds maximum queue size", "Request timeout expired")
 
 # A probe asks the server itself. gRPC would send even 127.0.0.1 through the environment's http_proxy.
 _NO_PROXY = [("grpc.enable_http_proxy", 0)]
@@ -83,7 +83,7 @@ class Canary:
             )
         except InferenceServerException as error:
             status, message = error.status() or "", error.message()
-            if not any(sign in message for sign in _BUSY):
+            if not any(sign in message for sign in BUSY):
                 raise CanaryError(
                     f"{status.removeprefix('StatusCode.')}: {message}", "not healthy" in message
                 ) from error
@@ -128,7 +128,7 @@ class HttpCanary:
         if response.status == 200:
             if answer["outputs"][0]["data"][0] < 1:
                 raise CanaryError("answered, but did not find the face in the canary picture")
-        elif not any(sign in message for sign in _BUSY):
+        elif not any(sign in message for sign in BUSY):
             raise CanaryError(f"{response.status}: {message}", "not healthy" in message)
         return time.monotonic() - begin
 
