@@ -89,17 +89,16 @@ class CudaEngine:
 
         from nudenet_steps.engines.onnx_graphs import fix_canvas, take_pixels
 
-        # Heuristic choice with channels last: 0.9 ms at batch 8 on an H100; exhaustive search takes 1.9 ms there, since
-        # it leaves the fused convolutions aside. Bias in the convolutions' kernels: 6% less at batch 1, for 5 s more to
-        # load; tried with FP16 only. TF32 off for FP32. The option takes the tensor cores from FP16 convolutions, too:
-        # each then fails once, with an error line, before it is tried without fusion. See docs/gpu.md.
+        # Heuristic choice with channels last: 0.8 ms at batch 8 on an H100; exhaustive search takes 1.9 ms there, since
+        # it leaves the fused convolutions aside. TF32 off for FP32; the option takes the tensor cores from FP16
+        # convolutions, too. Bias in the convolutions' kernels beside them takes eight times as long to load, and the
+        # graphs then hang. See docs/gpu.md.
         provider = {
             "user_compute_stream": str(int(self._stream)),
             "enable_cuda_graph": "1",
             "use_tf32": "1" if self.precision == "FP16" else "0",
             "cudnn_conv_algo_search": "HEURISTIC",
             "prefer_nhwc": "1",
-            "fuse_conv_bias": "1" if self.precision == "FP16" else "0",
         }
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
