@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from nudenet_build.calibration.calibration_file import CalibrationFile, CalibrationFileError
-from nudenet_build.calibration.frames import Frame, Source, SourceError, open_source, picture_size, shares
+from nudenet_build.calibration.frames import Frame, Source, SourceError, open_source, shares
 from nudenet_build.graph.export import DYNAMIC_OUTPUT
 from nudenet_build.graph.precision import canvas_of
 from nudenet_steps.engines.onnxruntime_cpu import OnnxRuntimeEngine
@@ -118,13 +118,13 @@ def _look_at(
     try:
         pixels, box = preprocess(frame.data)
     except jpeg.JpegError as error:
-        return {**record, "refused": str(error)}, None
+        return {**record, "refused": f"{frame.key}: {error}"}, None
     thumbnail = thumbnails.make(pixels[:, : box.height, : box.width])
     if not thumbnails.is_new(thumbnail):
         return {**record, "duplicate": True}, None
     thumbnails.keep(thumbnail)
     record["thumbnail"] = [round(float(value), 1) for value in thumbnail]
-    record["size"] = list(picture_size(frame.data))
+    record["size"] = [box.source_width, box.source_height]
     record["brightness"] = round(float(thumbnail.mean()), 1)
     if detect:
         record["labels"] = detect(pixels)
@@ -160,7 +160,7 @@ def summarise(records: list[dict[str, Any]], console: Console) -> None:
         f"looked at {len(records)} frames: {len(kept)} kept, {duplicates} near-duplicates, {len(refused)} refused"
     )
     for reason in refused[:5]:
-        console.print(f"  refused: {reason}", markup=False, highlight=False)
+        console.print(f"  refused: {reason}", markup=False, highlight=False, soft_wrap=True)
     sizes = Counter("x".join(map(str, record["size"])) for record in kept)
     console.print("sizes: " + ", ".join(f"{size} ({count})" for size, count in sizes.most_common(5)))
     brightness = sorted(record["brightness"] for record in kept)

@@ -6,7 +6,6 @@ Every frame leaves this module as the bytes of a JPEG file, so that it takes the
 from __future__ import annotations
 
 import glob
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,9 +14,10 @@ from pathlib import Path
 import av
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps
 
-from nudenet_steps.suffixes import JPEG_SUFFIXES, PICTURE_SUFFIXES, VIDEO_SUFFIXES
+from nudenet_client.errors import PictureError
+from nudenet_client.pictures import file_to_jpeg
+from nudenet_steps.suffixes import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 
 JPEG_QUALITY = 95  # for frames that were no JPEG: high, so that calibration does not learn our artefacts
 SEEK_AHEAD = 5.0  # seconds; nearer frames are reached faster by decoding than by seeking
@@ -191,29 +191,20 @@ def shares(counts: Sequence[int], wanted: int) -> list[int]:
 
 
 def read_picture(path: Path) -> bytes:
-    """The picture at `path` as a JPEG file's bytes: a JPEG as it is, anything else encoded.
+    """The picture at `path` as a JPEG file's bytes, as the Python client would send it.
 
     Raises:
         SourceError: unreadable.
     """
     try:
-        if path.suffix.lower() in JPEG_SUFFIXES:
-            return path.read_bytes()
-        with Image.open(path) as picture:
-            return encode_jpeg(np.asarray(ImageOps.exif_transpose(picture).convert("RGB")), JPEG_QUALITY)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        return file_to_jpeg(path.read_bytes())
+    except (OSError, PictureError) as error:
         raise SourceError(f"{path}: {error}") from error
 
 
 def encode_jpeg(pixels: np.ndarray, quality: int) -> bytes:
     """RGB uint8 [h,w,3] as a JPEG file's bytes, 4:2:0."""
     return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality, "RGB", "420")
-
-
-def picture_size(data: bytes) -> tuple[int, int]:
-    """(width, height) in pixels as stored, from the header alone."""
-    with Image.open(io.BytesIO(data)) as picture:
-        return picture.size
 
 
 def _encode(frame: av.VideoFrame) -> bytes:

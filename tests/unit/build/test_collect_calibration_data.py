@@ -88,7 +88,21 @@ def test_other_pictures_and_broken_ones(data_folder, tmp_path, onnx_path):
     assert result.exit_code == 0, result.output
     assert len(np.load(tmp_path / "out" / "c.npy")) == 1
     assert "3 frames: 1 kept, 0 near-duplicates, 2 refused" in result.output
-    assert "fake.png" in result.output
+    for name in ("cut.jpg", "fake.png"):
+        assert f"refused: {tmp_path / name}: " in result.output
+
+
+def test_pictures_are_converted_as_the_client_converts_them(data_folder, tmp_path, onnx_path):
+    """16 bits a colour are scaled, transparency is white, and an odd eXIf chunk is that file's trouble at most."""
+    grey = np.asarray(Image.open(data_folder / "hopper.jpg").convert("L"))
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    Image.new("RGBA", (64, 64), (0, 0, 0, 0)).save(tmp_path / "nothing.png")
+    Image.open(data_folder / "cat.jpg").save(tmp_path / "odd.png", exif=b"no TIFF")
+    result = run(tmp_path, "--output", tmp_path / "c.npy")
+    assert result.exit_code == 0, result.output
+    found = np.load(tmp_path / "c.npy").reshape(3, -1)
+    assert found[0].max() > 2 * found[0].mean() > 0.2  # neither white nor black
+    assert found[1].max() == 1  # drawn on white
 
 
 def test_video_is_sampled_evenly(video, tmp_path, onnx_path):
