@@ -30,6 +30,7 @@ from nudenet_steps.postprocess import nms
 from nudenet_steps.preprocess import jpeg
 from nudenet_steps.preprocess.canvas import LARGEST, Canvas
 from nudenet_steps.preprocess.letterbox import TO_UNIT
+from nudenet_tools.streams import addresses
 
 RECOMMENDED_FRAMES = 500
 THUMBNAIL = (16, 9)  # width, height; enough to tell two frames of a still scene from two scenes
@@ -209,7 +210,7 @@ def main(
         height, width = input_size(model)
     detect = detector(model) if model.is_file() and input_size(model) == (height, width) else None
     settings = {
-        "sources": sources,
+        "sources": [addresses.label(text) if addresses.is_address(text) else text for text in sources],
         "frames": frames,
         "size": [height, width],
         "least_difference": least_difference,

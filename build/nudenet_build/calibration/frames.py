@@ -12,16 +12,19 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import av.container
 import numpy as np
 import simplejpeg
 
 from nudenet_client.errors import PictureError
 from nudenet_client.pictures import file_to_jpeg
 from nudenet_steps.suffixes import PICTURE_SUFFIXES, VIDEO_SUFFIXES
+from nudenet_tools.pictures import names
+from nudenet_tools.streams import addresses, shape, video
 
 JPEG_QUALITY = 95  # for frames that were no JPEG: high, so that calibration does not learn our artefacts
 SEEK_AHEAD = 5.0  # seconds; nearer frames are reached faster by decoding than by seeking
-STREAM_TIMEOUT = 10.0  # seconds
+DEFAULT_RATE = 25.0  # frames a second, where the source does not say
 
 
 class SourceError(ValueError):
@@ -52,10 +55,11 @@ class Pictures:
         """Evenly spread files, `wanted` of them, less those whose keys are in `done`."""
         for i in evenly(self.count(), wanted):
             path = self.files[i]
-            if str(path) in done:
+            key = names.as_text(str(path))
+            if key in done:
                 continue
             try:
-                yield Frame(self.name, str(path), read_picture(path))
+                yield Frame(self.name, key, read_picture(path))
             except SourceError as error:
                 yield error
 
@@ -76,33 +80,37 @@ class Video:
         """Evenly spread frames, `wanted` of them, less those whose keys are in `done`."""
         times = {f"{i / self.rate:.3f}": i / self.rate for i in evenly(self.count(), wanted)}
         try:
-            with av.open(self.name) as container:
-                stream = container.streams.video[0]
-                stream.thread_type = "AUTO"
+            with video.open_file(self.name) as container:
+                stream = video.shown_stream(container)
                 tick = stream.time_base or Fraction(1, av.time_base)
                 start = float((stream.start_time or 0) * tick)
-                decoder, position = container.decode(stream), 0.0
+                decoder, position = _decode(container, stream), 0.0
                 for key, seconds in times.items():
                     if key in done:
                         continue
                     if seconds - position > SEEK_AHEAD:
                         container.seek(int((start + seconds) / tick), stream=stream)
-                        decoder = container.decode(stream)
+                        decoder = _decode(container, stream)
                     for frame in decoder:
                         position = (frame.time or 0.0) - start
                         if position >= seconds - 0.5 / self.rate:
-                            yield Frame(self.name, key, _encode(frame))
+                            yield Frame(self.name, key, encode_jpeg(shape.pixels(frame, stream.sample_aspect_ratio)))
                             break
-        except av.FFmpegError as error:
-            yield SourceError(f"{self.name}: {error}")
+        except (av.FFmpegError, LookupError) as error:
+            yield SourceError(f"{names.as_text(self.name)}: {error}")
 
 
 @dataclass(frozen=True)
 class Stream:
     """A camera's MJPEG or RTSP address: endless, so sampled by time."""
 
-    name: str
+    address: str  # with the camera's credentials
     interval: float  # seconds between samples
+
+    @property
+    def name(self) -> str:
+        """The address without credentials: it is shown, and stands in files."""
+        return addresses.label(self.address)
 
     def count(self) -> int:
         """A stream fills any share."""
@@ -111,21 +119,38 @@ class Stream:
     def read(self, wanted: int, done: frozenset[str]) -> Iterator[Frame | SourceError]:
         """One frame each `interval` seconds of stream time until `wanted` are there, those in `done` included."""
         number, due = len(done), 0.0
-        options = {"rtsp_transport": "tcp"} if self.name.startswith("rtsp") else {}
         try:
-            with av.open(self.name, timeout=(STREAM_TIMEOUT, STREAM_TIMEOUT), options=options) as container:
-                for frame in container.decode(video=0):
+            with video.Video(self.address, {}, DEFAULT_RATE) as opened:
+                for now, content in opened.frames():
                     if number >= wanted:
                         return
-                    now = frame.time or 0.0
-                    if number == len(done) or now >= due:
-                        yield Frame(self.name, str(number), _encode(frame))
-                        number, due = number + 1, now + self.interval
-        except av.FFmpegError as error:
-            yield SourceError(f"{self.name}: {error}")
+                    if isinstance(content, PictureError) or (number > len(done) and now < due):
+                        continue
+                    data = content if isinstance(content, bytes) else content.jpeg(JPEG_QUALITY)
+                    yield Frame(self.name, str(number), data)
+                    number, due = number + 1, now + self.interval
+        except (av.FFmpegError, OSError, LookupError) as error:
+            yield SourceError(f"{self.name}: {addresses.hide(str(error), self.address)}")
 
 
-Source = Pictures | Video | Stream
+@dataclass(frozen=True)
+class Unreadable:
+    """A file among others that is no video, whatever its name says."""
+
+    name: str
+    error: SourceError
+
+    def count(self) -> int:
+        """It is looked at once."""
+        return 1
+
+    def read(self, wanted: int, done: frozenset[str]) -> Iterator[Frame | SourceError]:
+        """Why there is no frame."""
+        if wanted and str(self.error) not in done:
+            yield self.error
+
+
+Source = Pictures | Video | Stream | Unreadable
 
 
 def open_source(text: str, interval: float = 1.0) -> list[Source]:
@@ -138,7 +163,7 @@ def open_source(text: str, interval: float = 1.0) -> list[Source]:
     Raises:
         SourceError: nothing usable there.
     """
-    if "://" in text:
+    if addresses.is_address(text):
         return [Stream(text, interval)]
     path = Path(text)
     if path.is_dir():
@@ -150,7 +175,13 @@ def open_source(text: str, interval: float = 1.0) -> list[Source]:
     pictures = tuple(p for p in files if p.suffix.lower() in PICTURE_SUFFIXES)
     videos = [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES]
     sources: list[Source] = [Pictures(text, pictures)] if pictures else []
-    sources += [_open_video(p) for p in videos]
+    for video_path in videos:
+        try:
+            sources.append(_open_video(video_path))
+        except SourceError as error:
+            if path.is_file():  # named alone
+                raise
+            sources.append(Unreadable(str(video_path), error))
     if not sources:
         known = " ".join(sorted(PICTURE_SUFFIXES | VIDEO_SUFFIXES))
         raise SourceError(f"{text}: no picture or video there ({len(files)} files looked at; known: {known})")
@@ -159,17 +190,17 @@ def open_source(text: str, interval: float = 1.0) -> list[Source]:
 
 def _open_video(path: Path) -> Video:
     try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            rate = float(stream.average_rate or stream.guessed_rate or 25)
+        with video.open_file(str(path)) as container:
+            stream = video.shown_stream(container)
+            rate = float(stream.average_rate or stream.guessed_rate or DEFAULT_RATE)
             if stream.duration and stream.time_base:
                 seconds = float(stream.duration * stream.time_base)
             elif container.duration:
                 seconds = container.duration / av.time_base
             else:  # a raw MJPEG file says nothing of its length
                 seconds = sum(packet.size > 0 for packet in container.demux(stream)) / rate
-    except (av.FFmpegError, IndexError) as error:
-        raise SourceError(f"{path}: not a readable video ({error})") from error
+    except (av.FFmpegError, LookupError) as error:
+        raise SourceError(f"{names.as_text(str(path))}: not a readable video ({error})") from error
     return Video(str(path), seconds, rate)
 
 
@@ -199,15 +230,19 @@ def read_picture(path: Path) -> bytes:
     try:
         return file_to_jpeg(path.read_bytes())
     except (OSError, PictureError) as error:
-        raise SourceError(f"{path}: {error}") from error
+        raise SourceError(f"{names.as_text(str(path))}: {error}") from error
 
 
-def encode_jpeg(pixels: np.ndarray, quality: int) -> bytes:
+def encode_jpeg(pixels: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
     """RGB uint8 [h,w,3] as a JPEG file's bytes, 4:2:0."""
     return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality, "RGB", "420")
 
 
-def _encode(frame: av.VideoFrame) -> bytes:
-    pixels = frame.to_ndarray(format="rgb24")
-    quarter_turns = round(getattr(frame, "rotation", 0) / 90) % 4  # phones store turned pictures and say so
-    return encode_jpeg(np.rot90(pixels, quarter_turns), JPEG_QUALITY)
+def _decode(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+    """Frames from where the container is, without those that cannot be decoded."""
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.FFmpegError:  # this packet's trouble
+            continue
+        yield from frames

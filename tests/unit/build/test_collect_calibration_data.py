@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
+import socket
 import threading
+from pathlib import Path
 
 import av
 import cv2
@@ -109,6 +112,31 @@ def test_video_is_sampled_evenly(video, tmp_path, onnx_path):
     run(video, "--output", tmp_path / "c.npy", "--frames", 5, "--model", onnx_path)
     brightness = np.load(tmp_path / "c.npy").mean(axis=(1, 2, 3)) * 255
     np.testing.assert_allclose(brightness, [20 + 4 * i for i in (5, 15, 25, 35, 45)], atol=4)
+
+
+def test_names_and_files_that_are_odd_stop_nothing(video, data_folder, tmp_path, onnx_path):
+    folder = tmp_path / "holiday [2019]"
+    folder.mkdir()
+    (folder / "12:30.mp4").write_bytes(video.read_bytes())  # no protocol
+    (folder / "no video.mp4").write_bytes(b"no video")
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.jpg")).write_bytes((data_folder / "cat.jpg").read_bytes())
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe8.png")).write_bytes(b"no picture")
+    result = run(folder, "--output", tmp_path / "c.npy", "--frames", 8)
+    assert result.exit_code == 0, result.output
+    assert "2 refused" in result.output
+    for name in ("no video.mp4: not a readable video", "caf%E8.png: "):
+        assert name in result.output
+
+
+def test_credentials_of_a_camera_are_neither_shown_nor_kept(tmp_path, onnx_path):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"http://user:secret0@127.0.0.1:{closed.getsockname()[1]}/snap?user=admin&pwd=secret1"
+        result = run(address, "--output", tmp_path / "c.npy")
+    assert result.exit_code == 2
+    assert "Connection refused" in result.output
+    texts = [result.output, *(path.read_bytes().decode(errors="replace") for path in tmp_path.iterdir())]
+    assert [text for text in texts if "secret" in text] == []
 
 
 def test_camera_stream(data_folder, tmp_path, onnx_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import av
@@ -59,7 +60,7 @@ class Video:
         self._trim = False
         self._container = self._open(name, options)
         try:
-            self._stream = _video_stream(self._container)
+            self._stream = shown_stream(self._container)
             kind = self._container.format.name
             endless = addresses.is_address(name) and self._container.size < 0
             self.live = kind in _LIVE_FORMATS or (kind in _RAW_MJPEG and endless)
@@ -82,8 +83,7 @@ class Video:
             except av.FFmpegError:
                 return av.open(name, format="v4l2", options=dict(options))
         if not addresses.is_address(name):
-            # A colon in a name makes no protocol; titles in other encodings than UTF-8 are nobody's concern.
-            return av.open(f"file:{name}", options=dict(options), metadata_errors="replace")
+            return open_file(name, options)
         defaults = {"rtsp_transport": "tcp"} if name.startswith("rtsp") else {}
         if addresses.is_loopback(name):
             defaults["http_proxy"] = ""  # else FFmpeg asks the environment's proxy for 127.0.0.1, too
@@ -148,7 +148,16 @@ def _stamp(item: av.Packet | av.VideoFrame) -> float | None:
     return None if item.pts is None or item.time_base is None else float(item.pts * item.time_base)
 
 
-def _video_stream(container: av.container.InputContainer) -> av.video.stream.VideoStream:
+def open_file(path: str, options: Mapping[str, str] = MappingProxyType({})) -> av.container.InputContainer:
+    """Open a video file. A colon in a name makes no protocol; titles in other encodings than UTF-8 do no harm.
+
+    Raises:
+        av.FFmpegError, OSError: it cannot be opened.
+    """
+    return av.open(f"file:{path}", options=dict(options), metadata_errors="replace")
+
+
+def shown_stream(container: av.container.InputContainer) -> av.video.stream.VideoStream:
     """The stream that players show: the best one that is no cover picture.
 
     Raises:
