@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Query, Request
@@ -70,7 +71,7 @@ class Gateway:
         self._rates = Rates(settings.limits.rate, settings.limits.burst)
         self._converters = Converters(settings)
         self._servers: Servers | None = None
-        self._in_flight = 0
+        self._in_flight: Counter[str] = Counter()  # by client
 
     async def open(self) -> None:
         """Connect; inside the event loop that will be used."""
@@ -104,6 +105,7 @@ class Gateway:
             raise Refused(
                 429, "too_many_requests", f"the limit is {self.settings.limits.rate:g} requests a second", wait
             )
+        request.state.client = client
 
     def _address(self, request: Request) -> str:
         """Of the client; X-Forwarded-For is believed as far as it was written by configured proxies."""
@@ -127,11 +129,7 @@ class Gateway:
             Refused: see there.
         """
         assert self._servers is not None
-        if self._in_flight >= self.settings.limits.in_flight:
-            raise Refused(503, "busy", f"{self._in_flight} requests are at work; try again", 1.0)
-        self._in_flight += 1
-        self.metrics.in_flight.set(self._in_flight)
-        try:
+        with self._at_work(request.state.client):
             wanted = self.settings.deadline if deadline_ms is None else deadline_ms / 1000
             deadline = Deadline(min(self.settings.deadline, wanted))
             sent = await intake.read(request, self.settings.limits, deadline.left)
@@ -145,12 +143,31 @@ class Gateway:
                 else Found(one.name, [next(answers) for _ in files])
                 for one, files in zip(sent, frames, strict=True)
             ]
-        finally:
-            self._in_flight -= 1
-            self.metrics.in_flight.set(self._in_flight)
         for picture in found:
             self.metrics.pictures.labels(picture.verdict or ("error" if picture.reason else "detected")).inc()
         return found
+
+    @contextlib.contextmanager
+    def _at_work(self, client: str) -> Iterator[None]:
+        """A place among the requests at work, while the context lasts.
+
+        Raises:
+            Refused: 503, all places are taken, or all that one client may hold.
+        """
+        limits = self.settings.limits
+        if (total := self._in_flight.total()) >= limits.in_flight:
+            raise Refused(503, "busy", f"{total} requests are at work; try again", 1.0)
+        if (own := self._in_flight[client]) >= limits.in_flight_of_client:
+            raise Refused(503, "busy", f"{own} of your requests are at work; try again", 1.0)
+        self._in_flight[client] += 1
+        self.metrics.in_flight.set(total + 1)
+        try:
+            yield
+        finally:
+            self._in_flight[client] -= 1
+            if not self._in_flight[client]:
+                del self._in_flight[client]
+            self.metrics.in_flight.set(self._in_flight.total())
 
     async def _frames(self, sent: intake.Sent, deadline: Deadline) -> list[bytes] | str:
         """JPEG files of a picture, or why it is refused."""

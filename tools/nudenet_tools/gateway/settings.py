@@ -20,6 +20,11 @@ class Limits:
     burst: int = 100
     in_flight: int = 64  # requests at work; more are refused
 
+    @property
+    def in_flight_of_client(self) -> int:
+        """How many of them one key may hold, or one address without keys: slow bodies must not shut out the others."""
+        return -(-self.in_flight * 3 // 4)
+
 
 @dataclass(frozen=True)
 class Settings:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -303,6 +305,30 @@ def test_too_many_requests_at_work_are_refused():
         response = client.post("/v1/detect", content=picture(), headers=RAW)
         assert code(response) == (503, "busy")
         assert response.headers["retry-after"] == "1"
+
+
+def test_one_client_leaves_places_for_the_others():
+    known = (ipaddress.ip_network("192.0.2.0/24"),)
+    held = threading.Event()
+    with gateway(lambda number, context: held.wait(20), proxies=known, limits=replace(Limits(), in_flight=4)) as client:
+
+        def ask(address):
+            return client.post("/v1/detect", content=picture(), headers=RAW | {"x-forwarded-for": address})
+
+        with ThreadPoolExecutor(5) as threads:
+            slow = [threads.submit(ask, "198.51.100.1") for _ in range(3)]
+            while len(client.triton.requests) < len(slow):
+                time.sleep(0.01)
+            refused = ask("198.51.100.1")
+            assert code(refused) == (503, "busy")
+            assert "3 of your requests" in refused.json()["error"]["message"]
+            other = threads.submit(ask, "198.51.100.2")
+            while len(client.triton.requests) < len(slow) + 1:
+                time.sleep(0.01)
+            assert "4 requests" in ask("198.51.100.3").json()["error"]["message"]
+            held.set()
+            assert [one.result().status_code for one in (*slow, other)] == [200] * 4
+        assert ask("198.51.100.1").status_code == 200
 
 
 def test_documentation_is_closed_unless_asked_for():
