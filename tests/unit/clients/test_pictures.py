@@ -12,7 +12,7 @@ from PIL import Image
 from data.vectors import coloured, table
 from helpers import hostile, profiles
 from nudenet_client import PictureError, to_jpeg, upright_size
-from nudenet_client.convert import read
+from nudenet_client.convert import read, upright_rgb
 from nudenet_client.jpeg import colour_profile, read_header, without_metadata
 from nudenet_client.pictures import file_to_jpeg, pixels_and_profile, upright_pixels
 
@@ -360,6 +360,31 @@ def test_a_tiff_whose_zero_is_white_is_no_negative(deep):
     assert np.abs(shown - (255 - grey)[..., None]).mean() < 2
 
 
+def test_white_zeros_and_profiles_of_deep_pixels_are_exact():
+    stored = io.BytesIO()
+    Image.fromarray(np.array([[0, 257, 65535]], np.uint16)).save(stored, "TIFF", tiffinfo={262: 0})
+    data = stored.getvalue()
+    at = data.index(struct.pack("<HHI", 262, 3, 1)) + 8
+    assert read(data[:at] + b"\0\0" + data[at + 2 :])[0, :, 0].tolist() == [255, 254, 0]
+    floats = Image.fromarray(np.array([[0, 1]], np.float32))
+    floats.info["icc_profile"] = profiles.grey(profiles.curv([1, 0]))
+    assert upright_rgb(floats)[0, :, 0].tolist() == [255, 0]
+    floats.info["transparency"] = 0  # is of 16 bits, and no float's
+    assert upright_rgb(floats)[0, :, 0].tolist() == [255, 0]
+
+
+def test_doubtful_colours_are_refused_with_the_format():
+    picture, doubtful = (
+        Image.fromarray(gradient(16, 16)),
+        struct.pack(">I", 1) + coloured.negative()[4:],
+    )  # another size than it has
+    with pytest.raises(PictureError, match="viewers disagree over this TIFF's colours"):
+        read(hostile.encode(picture, format="TIFF", icc_profile=doubtful))
+    picture.info["icc_profile"] = doubtful
+    with pytest.raises(PictureError, match="viewers disagree over this picture's colours"):
+        to_jpeg(picture)
+
+
 @pytest.mark.parametrize("most", [1023, 65535])
 def test_pgm_files_of_more_than_8_bits_are_scaled(most):
     grey = gradient(64, 96).mean(2)
@@ -407,6 +432,18 @@ def test_profiles_of_other_formats_and_of_pictures_in_memory_are_applied():
     plain = Image.fromarray(gradient(64, 96)).convert("CMYK")
     tiff = hostile.encode(plain, format="TIFF", icc_profile=ink)
     assert np.abs(upright_pixels(file_to_jpeg(tiff)).astype(int) - (255 - gradient(64, 96))).mean() < 6
+
+
+def test_ink_under_a_profile_is_the_same_by_either_decoder(monkeypatch):
+    ink = hostile.encode(Image.fromarray(gradient(64, 96)).convert("CMYK"), quality=95)
+    data = coloured.with_profile(ink, coloured.ink_profile(lambda colours: 1 - colours))
+    shown = upright_pixels(data)
+
+    def refuse(*_, **__):
+        raise ValueError
+
+    monkeypatch.setattr("simplejpeg.decode_jpeg", refuse)
+    assert np.abs(upright_pixels(data).astype(int) - shown).max() <= 2
 
 
 def test_transparent_pixels_are_white_whatever_the_profile():
