@@ -14,15 +14,14 @@ from pathlib import Path
 import av
 import av.container
 import numpy as np
-import simplejpeg
 
+from nudenet_build.jpeg_files import HIGH_QUALITY, encode_jpeg
 from nudenet_client.errors import PictureError
 from nudenet_client.pictures import file_to_jpeg
 from nudenet_steps.suffixes import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 from nudenet_tools.pictures import names
 from nudenet_tools.streams import addresses, shape, video
 
-JPEG_QUALITY = 95  # for frames that were no JPEG: high, so that calibration does not learn our artefacts
 SEEK_AHEAD = 5.0  # seconds; nearer frames are reached faster by decoding than by seeking
 DEFAULT_RATE = 25.0  # frames a second, where the source does not say
 
@@ -126,7 +125,7 @@ class Stream:
                         return
                     if isinstance(content, PictureError) or (number > len(done) and now < due):
                         continue
-                    data = content if isinstance(content, bytes) else content.jpeg(JPEG_QUALITY)
+                    data = content if isinstance(content, bytes) else content.jpeg(HIGH_QUALITY)
                     yield Frame(self.name, str(number), data)
                     number, due = number + 1, now + self.interval
         except (av.FFmpegError, OSError, LookupError) as error:
@@ -231,11 +230,6 @@ def read_picture(path: Path) -> bytes:
         return file_to_jpeg(path.read_bytes())
     except (OSError, PictureError) as error:
         raise SourceError(f"{names.as_text(str(path))}: {error}") from error
-
-
-def encode_jpeg(pixels: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
-    """RGB uint8 [h,w,3] as a JPEG file's bytes, 4:2:0."""
-    return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality, "RGB", "420")
 
 
 def _decode(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:

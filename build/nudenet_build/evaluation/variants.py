@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from nudenet_build.calibration.frames import encode_jpeg
+from nudenet_build.jpeg_files import encode_jpeg
 from nudenet_steps.preprocess import jpeg
 
 # Width, height: every aspect of by_aspect.py, those of cameras and telephones twice.

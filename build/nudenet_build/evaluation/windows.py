@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nudenet_build.calibration.frames import encode_jpeg
 from nudenet_build.evaluation.by_aspect import ASPECTS
+from nudenet_build.jpeg_files import encode_jpeg
 
 SCALES = (1.0, 0.8, 0.64, 0.5)  # of the largest window of the aspect that the picture holds
 # Where a window lies in the room it has, 0 left or top, 1 right or bottom. The middle comes first, then the corners.

@@ -21,6 +21,7 @@ import collect_calibration_data
 from collect_calibration_data import warnings
 from nudenet_build.calibration import calibration_file, frames
 from nudenet_build.graph.precision import load_calibration
+from nudenet_build.jpeg_files import encode_jpeg
 from nudenet_steps.preprocess import jpeg, letterbox
 
 SHAPE = (3, 180, 320)
@@ -141,7 +142,7 @@ def test_credentials_of_a_camera_are_neither_shown_nor_kept(tmp_path, onnx_path)
 
 def test_camera_stream(data_folder, tmp_path, onnx_path):
     pictures = [(data_folder / name).read_bytes() for name in ("astronaut_720p.jpg", "rocket.jpg")]
-    pictures[1] = frames.encode_jpeg(cv2.resize(jpeg_pixels(pictures[1]), (1280, 720)), 90)
+    pictures[1] = encode_jpeg(cv2.resize(jpeg_pixels(pictures[1]), (1280, 720)), 90)
 
     class Camera(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
