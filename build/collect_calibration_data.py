@@ -119,7 +119,7 @@ def _look_at(
     try:
         pixels, box = preprocess(frame.data)
     except jpeg.JpegError as error:
-        return {**record, "refused": f"{frame.key}: {error}"}, None
+        return {**record, "refused": f"{frame.title}: {error}"}, None
     thumbnail = thumbnails.make(pixels[:, : box.height, : box.width])
     if not thumbnails.is_new(thumbnail):
         return {**record, "duplicate": True}, None

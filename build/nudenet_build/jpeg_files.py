@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import simplejpeg
 
-HIGH_QUALITY = 95  # for frames that were no JPEG: high, so that calibration does not learn our artefacts
 
-
-def encode_jpeg(pixels: np.ndarray, quality: int = HIGH_QUALITY) -> bytes:
+def encode_jpeg(pixels: np.ndarray, quality: int) -> bytes:
     """RGB uint8 [h,w,3] as a JPEG file's bytes, 4:2:0."""
     return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality, "RGB", "420")

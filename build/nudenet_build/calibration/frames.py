@@ -15,12 +15,11 @@ import av
 import av.container
 import numpy as np
 
-from nudenet_build.jpeg_files import HIGH_QUALITY, encode_jpeg
 from nudenet_client.errors import PictureError
-from nudenet_client.pictures import file_to_jpeg
+from nudenet_client.pictures import JPEG_QUALITY, file_to_jpeg
 from nudenet_steps.suffixes import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 from nudenet_tools.pictures import names
-from nudenet_tools.streams import addresses, shape, video
+from nudenet_tools.streams import addresses, video
 
 SEEK_AHEAD = 5.0  # seconds; nearer frames are reached faster by decoding than by seeking
 DEFAULT_RATE = 25.0  # frames a second, where the source does not say
@@ -32,11 +31,12 @@ class SourceError(ValueError):
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame to be: `key` names it within its source and stays the same from run to run."""
+    """One frame to be: `key` names it in its source and stays the same from run to run, `title` names it to people."""
 
     source: str
     key: str
     data: bytes
+    title: str
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Pictures:
             if key in done:
                 continue
             try:
-                yield Frame(self.name, key, read_picture(path))
+                yield Frame(self.name, key, read_picture(path), key)
             except SourceError as error:
                 yield error
 
@@ -93,7 +93,8 @@ class Video:
                     for frame in decoder:
                         position = (frame.time or 0.0) - start
                         if position >= seconds - 0.5 / self.rate:
-                            yield Frame(self.name, key, encode_jpeg(shape.pixels(frame, stream.sample_aspect_ratio)))
+                            data = video.Picture(frame, stream.sample_aspect_ratio).jpeg(JPEG_QUALITY)
+                            yield Frame(self.name, key, data, f"{names.as_text(self.name)}, second {key}")
                             break
         except (av.FFmpegError, LookupError) as error:
             yield SourceError(f"{names.as_text(self.name)}: {error}")
@@ -125,8 +126,8 @@ class Stream:
                         return
                     if isinstance(content, PictureError) or (number > len(done) and now < due):
                         continue
-                    data = content if isinstance(content, bytes) else content.jpeg(HIGH_QUALITY)
-                    yield Frame(self.name, str(number), data)
+                    data = content if isinstance(content, bytes) else content.jpeg(JPEG_QUALITY)
+                    yield Frame(self.name, str(number), data, f"{self.name}, frame {number}")
                     number, due = number + 1, now + self.interval
         except (av.FFmpegError, OSError, LookupError) as error:
             yield SourceError(f"{self.name}: {addresses.hide(str(error), self.address)}")

@@ -121,6 +121,7 @@ def test_names_and_files_that_are_odd_stop_nothing(video, data_folder, tmp_path,
     (folder / "12:30.mp4").write_bytes(video.read_bytes())  # no protocol
     (folder / "no video.mp4").write_bytes(b"no video")
     Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.jpg")).write_bytes((data_folder / "cat.jpg").read_bytes())
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.mp4")).write_bytes(video.read_bytes())
     Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe8.png")).write_bytes(b"no picture")
     result = run(folder, "--output", tmp_path / "c.npy", "--frames", 8)
     assert result.exit_code == 0, result.output

@@ -374,10 +374,8 @@ def test_white_zeros_and_profiles_of_deep_pixels_are_exact():
 
 
 def test_doubtful_colours_are_refused_with_the_format():
-    picture, doubtful = (
-        Image.fromarray(gradient(16, 16)),
-        struct.pack(">I", 1) + coloured.negative()[4:],
-    )  # another size than it has
+    picture = Image.fromarray(gradient(16, 16))
+    doubtful = struct.pack(">I", 1) + coloured.negative()[4:]  # says another size than it has
     with pytest.raises(PictureError, match="viewers disagree over this TIFF's colours"):
         read(hostile.encode(picture, format="TIFF", icc_profile=doubtful))
     picture.info["icc_profile"] = doubtful

@@ -89,7 +89,7 @@ class Gateway:
         return self._servers is not None and await self._servers.is_ready()
 
     def admit(self, request: Request) -> None:
-        """Check key and rate.
+        """Check key and rate, and note in the request whose it is.
 
         Raises:
             Refused: 401 or 429.
@@ -164,9 +164,7 @@ class Gateway:
         try:
             yield
         finally:
-            self._in_flight[client] -= 1
-            if not self._in_flight[client]:
-                del self._in_flight[client]
+            self._in_flight -= Counter((client,))  # drops who has none left
             self.metrics.in_flight.set(self._in_flight.total())
 
     async def _frames(self, sent: intake.Sent, deadline: Deadline) -> list[bytes] | str:
