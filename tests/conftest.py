@@ -22,6 +22,13 @@ DATA = Path(__file__).parent / "data"
 # A shell starts background jobs with Ctrl-C ignored, which they pass on to the programs that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Proxies would catch requests to servers that tests start; terminals and CI services colour and wrap texts.
+# Tests of such variables set them.
+TERMINAL = ("FORCE_COLOR", "NO_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "COLUMNS", "LINES")
+for name in [*os.environ]:
+    if name.lower().endswith("_proxy") or name in TERMINAL:
+        del os.environ[name]
+
 # kubectl, node and npm come with the virtual environment.
 os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
