@@ -8,6 +8,7 @@ Standard library only: it runs inside the server's image.
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import http.client
 import http.server
 import subprocess
@@ -61,8 +62,11 @@ def make_handler(grpc_url: str, http_url: str, timeout: float) -> type[http.serv
             if self.path != "/metrics":
                 self.send_error(404)
                 return
-            with one_at_a_time:
-                text = exposition(grpc_url, is_ready(http_url, timeout), canary_succeeds(grpc_url, timeout))
+            # Side by side: one after the other, a hanging server would outlast Prometheus's scrape timeout.
+            with one_at_a_time, concurrent.futures.ThreadPoolExecutor(1) as pool:
+                ready = pool.submit(is_ready, http_url, timeout)
+                success = canary_succeeds(grpc_url, timeout)
+                text = exposition(grpc_url, ready.result(), success)
             body = text.encode()
             self.send_response(200)
             self.send_header("Content-Type", CONTENT_TYPE)

@@ -42,6 +42,19 @@ def test_hanging_server_is_reported_after_the_timeout(silent: str):
     }
 
 
+def test_both_questions_are_asked_at_the_same_time(monkeypatch: pytest.MonkeyPatch):
+    """One after the other, a server that hangs would outlast Prometheus's scrape timeout, and no alert would fire."""
+    both = threading.Barrier(2, timeout=15)
+
+    def waits(_url: str, _timeout: float) -> bool:
+        both.wait()
+        return True
+
+    monkeypatch.setattr(canary_exporter, "is_ready", waits)
+    monkeypatch.setattr(canary_exporter, "canary_succeeds", waits)
+    assert set(scrape("127.0.0.1:9").values()) == {1}
+
+
 def test_no_server_is_reported():
     assert set(scrape("127.0.0.1:9").values()) == {0}
 
