@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import sqlite3
 import threading
@@ -70,6 +71,8 @@ class Delivery:
         self._wake, self._stop = threading.Event(), threading.Event()
         self._failing = False
         self._blocked_until = 0.0  # for all messages
+        self._arrived: int | None = None  # number of the latest message that arrived; the outbox may not know it yet
+        self._outbox_errors = 0  # in a row
         self._thread = threading.Thread(target=self._run, name=f"delivery to {name}", daemon=True)
 
     def start(self) -> None:
@@ -82,8 +85,9 @@ class Delivery:
     def finish(self, seconds: float) -> None:
         """Go on for at most `seconds` with what is due in that time, then end. The rest waits in the outbox."""
         end = time.monotonic() + seconds
-        while self._thread.is_alive() and self.delay() < end - time.monotonic():
-            time.sleep(0.02)
+        with contextlib.suppress(sqlite3.Error):  # the thread has said so
+            while self._thread.is_alive() and self.delay() < end - time.monotonic():
+                time.sleep(0.02)
         self._stop.set()
         self._wake.set()
         self._thread.join(max(0.0, end - time.monotonic()) + 1.0)
@@ -91,15 +95,17 @@ class Delivery:
     def _run(self) -> None:
         while not self._stop.is_set():
             self._wake.clear()
-            delay = self.delay()
-            if delay > 0:
-                self._wake.wait(min(delay, _IDLE))
-                continue
             try:
-                self.attempt()
+                delay = self.delay()
+                if delay > 0:
+                    self._wake.wait(min(delay, _IDLE))
+                else:
+                    self.attempt()
+                self._outbox_errors = 0
             except sqlite3.Error as error:  # such as a full disk: the message stays and comes again
                 self._note(f"{self._outbox.path}: {error}")
-                self._stop.wait(_IDLE)
+                self._stop.wait(self._pause(self._outbox_errors))
+                self._outbox_errors += 1
 
     def delay(self) -> float:
         """Seconds until there is something to do; infinity where nothing waits."""
@@ -114,7 +120,8 @@ class Delivery:
         if waiting is None:
             return
         try:
-            self._target(waiting.message)
+            if waiting.number != self._arrived:
+                self._target(waiting.message)
         except Exception as caught:  # whatever goes wrong with one message must not end the deliveries
             error = caught if isinstance(caught, NotDelivered) else NotDelivered(f"{self.name}: {caught!r}", None, True)
             pause = max(error.retry_after or 0.0, self._pause(waiting.attempts))
@@ -126,6 +133,7 @@ class Delivery:
                 self._note(f"{error}; it is tried again")
             self._failing = True
         else:
+            self._arrived = waiting.number
             self._outbox.delivered(waiting.number)
             if self._failing:
                 self._note(f"{self.name}: delivered again")

@@ -7,9 +7,11 @@ import json
 import random
 import signal
 import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -248,6 +250,57 @@ def test_the_end_waits_for_a_retry_that_is_near_and_for_no_other(tmp_path):
     delivery.finish(60.0)
     assert sorted(arrived) == ["event.0", "failed", "failed"]
     assert outbox.waiting() == 1
+    outbox.close()
+
+
+class FullDisk(Outbox):
+    """Every method in `fails` does."""
+
+    fails: tuple[str, ...] = ()
+
+    def _check(self, name):
+        if name in self.fails:
+            raise sqlite3.OperationalError("database or disk is full")
+
+    def first(self, target):
+        self._check("first")
+        return super().first(target)
+
+    def delivered(self, number):
+        self._check("delivered")
+        super().delivered(number)
+
+    def postpone(self, number, due):
+        self._check("postpone")
+        super().postpone(number, due)
+
+
+@pytest.mark.parametrize("fails", ["first", "delivered", "postpone"])
+def test_a_full_disk_ends_nothing_and_sends_nothing_again_and_again(tmp_path, fails):
+    arrived, noted, pauses = [], threading.Semaphore(0), []
+
+    def target(one):
+        arrived.append(one.id)
+        if fails == "postpone" and outbox.fails:
+            raise NotDelivered("400")
+
+    def pause(attempts):
+        pauses.append(attempts)
+        return 0.01
+
+    outbox = FullDisk(tmp_path / "o")
+    delivery = Delivery(outbox, "t", target, lambda text: noted.release(), pause=pause)
+    outbox.record([message(0)], ["t"], {})
+    outbox.fails = (fails,)
+    delivery.start()
+    for _ in range(3):
+        assert noted.acquire(timeout=60)
+    outbox.fails = ()
+    delivery.finish(60.0)
+    assert outbox.waiting() == 0
+    assert {1, 2} <= set(pauses)  # less and less often
+    if fails != "postpone":
+        assert arrived == ["event.0"]
     outbox.close()
 
 
