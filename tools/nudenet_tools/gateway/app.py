@@ -20,7 +20,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from nudenet_client import Parameters, PictureError
 from nudenet_tools.gateway import adapters, intake, openapi
 from nudenet_tools.gateway.answers import DetectAnswer, Found, ModerateAnswer, worst
-from nudenet_tools.gateway.conversion import JPEG_START, Converters
+from nudenet_tools.gateway.conversion import JPEG_START, Converters, ConvertersBusy
 from nudenet_tools.gateway.detector import Deadline, Servers
 from nudenet_tools.gateway.errors import Refused
 from nudenet_tools.gateway.keys import KeyFile
@@ -66,8 +66,8 @@ class Gateway:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.metrics = Metrics()
         self._keys = KeyFile(settings.keys) if settings.keys else None
+        self.metrics = Metrics(self._keys)
         self._rates = Rates(settings.limits.rate, settings.limits.burst)
         self._converters = Converters(settings)
         self._servers: Servers | None = None
@@ -97,7 +97,6 @@ class Gateway:
         client = self._address(request)
         if self._keys is not None:
             name = self._keys.name(_key(request))
-            self.metrics.key_file_ok.set(0 if self._keys.error else 1)
             if name is None:
                 raise Refused(401, "unauthorized", "send a known key as Authorization: Bearer KEY")
             client = name
@@ -177,8 +176,10 @@ class Gateway:
             return await self._converters.frames(sent.data, deadline.left)
         except PictureError as error:
             return error.reason
-        except TimeoutError:
+        except ConvertersBusy:
             raise Refused(503, "busy", "all converters are at work; try again", 1.0) from None
+        except TimeoutError:
+            raise Refused(504, "deadline_exceeded", "no answer within the deadline") from None
 
 
 def create(settings: Settings) -> FastAPI:

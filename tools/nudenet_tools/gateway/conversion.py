@@ -16,6 +16,10 @@ from nudenet_tools.gateway.settings import Settings
 JPEG_START = b"\xff\xd8\xff"
 
 
+class ConvertersBusy(TimeoutError):
+    """No process became free in time."""
+
+
 class Converters:
     """A pool of `converter` processes, started when they are needed."""
 
@@ -34,16 +38,28 @@ class Converters:
 
         Raises:
             PictureError: refused, see its message.
-            TimeoutError: no process became free in time.
+            ConvertersBusy: no process became free in time.
+            TimeoutError: `seconds` are over.
         """
         if data.startswith(JPEG_START) or not data:
             return [data]
-        async with asyncio.timeout(seconds):
-            process = await self._free.get()
+        end = asyncio.get_running_loop().time() + seconds
+        try:
+            async with asyncio.timeout_at(end):
+                process = await self._free.get()
+        except TimeoutError as error:
+            raise ConvertersBusy from error
+        async with asyncio.timeout_at(end):
+            return await self._convert_in(process, data)
+
+    async def _convert_in(self, process: asyncio.subprocess.Process | None, data: bytes) -> list[bytes]:
+        """Convert in this process, or in a new one, which then is free."""
+        limit = self._settings.conversion_seconds
         try:
             if process is None or process.returncode is not None:
                 process = await self._start()
-            limit = min(seconds, self._settings.conversion_seconds)
+                assert process.stdout is not None
+                await process.stdout.readexactly(LENGTH.size)  # it is ready: its start is not the picture's fault
             try:
                 async with asyncio.timeout(limit):
                     return await self._convert(process, data)

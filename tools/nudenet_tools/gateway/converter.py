@@ -2,6 +2,7 @@
 
 What strangers send is decoded here, where time and memory are limited and a crash costs one picture.
 
+    out: once, when it is ready: 4 bytes of zero
     in:  4-byte length, JSON {"pixels": N, "frames": N}; 4-byte length, the file
     out: 4-byte length, JSON {"sizes": [bytes of each JPEG]} or {"error": TEXT}; the JPEGs
 """
@@ -95,6 +96,8 @@ def main() -> None:
     Image.MAX_IMAGE_PIXELS = None  # our own limits are looked at first
     warnings.simplefilter("ignore")
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    answers.write(LENGTH.pack(0))
+    answers.flush()
     while True:
         try:
             limits, data = json.loads(_take(requests)), _take(requests)

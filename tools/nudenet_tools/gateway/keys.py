@@ -76,6 +76,11 @@ class KeyFile:
                 found = name
         return found
 
+    def is_current(self) -> bool:
+        """Whether the file as it is now is in use."""
+        self._refresh()
+        return not self.error
+
     def _refresh(self) -> None:
         """Read the file again if it has changed. A wrong one changes nothing: the keys before it stay in force."""
         try:

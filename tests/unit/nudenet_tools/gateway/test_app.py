@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import ipaddress
 import threading
 import time
@@ -12,6 +13,7 @@ from dataclasses import replace
 
 import grpc
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 
 from helpers.scripted_triton import scripted_triton
@@ -292,6 +294,24 @@ def test_no_answer_within_the_deadline_is_504():
     with gateway(lambda number, context: time.sleep(1)) as client:
         response = client.post("/v1/detect?deadline_ms=100", content=picture(), headers=RAW)
         assert code(response) == (504, "deadline_exceeded")
+
+
+def test_no_conversion_within_the_deadline_is_504():
+    """Not the picture's fault: 422 would say so."""
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(file, "PNG")
+    with gateway() as client:  # whose process for conversions has to start
+        assert code(client.post("/v1/detect?deadline_ms=50", content=file.getvalue())) == (504, "deadline_exceeded")
+
+
+def test_whether_the_key_file_is_in_use_is_known_without_requests(tmp_path):
+    path = tmp_path / "keys"
+    path.write_text(keys.line(keys.new_key(), "a"))
+    metrics = app.create(Settings(keys=path)).state.gateway.metrics
+    assert "nudenet_gateway_key_file_ok 1.0" in metrics.exposition()
+    path.write_text("a mistake")
+    assert "nudenet_gateway_key_file_ok 0.0" in metrics.exposition()
+    assert "key_file" not in app.create(Settings()).state.gateway.metrics.exposition()
 
 
 def test_a_server_that_is_away_hands_over_to_the_next():

@@ -14,7 +14,7 @@ from PIL import Image
 
 from nudenet_client import PictureError
 from nudenet_tools.gateway import converter
-from nudenet_tools.gateway.conversion import Converters
+from nudenet_tools.gateway.conversion import Converters, ConvertersBusy
 from nudenet_tools.gateway.settings import Limits, Settings
 
 COLOURS = ["red", "lime", "blue"]
@@ -137,3 +137,27 @@ def test_frames_of_other_sizes_are_not_left_out():
     Image.new("RGB", (8, 8)).save(target, "TIFF", save_all=True, append_images=[Image.new("RGB", (9, 9))])
     with pytest.raises(PictureError, match="differ in size"):
         list(converter.frames(target.getvalue(), 10_000, 10))
+
+
+def test_the_time_of_the_request_is_not_the_pictures_fault():
+    """While a process converts, and while none is free."""
+
+    async def convert():
+        converters = Converters(Settings(converters=1, conversion_seconds=30))
+        with pytest.raises(TimeoutError) as starting:  # less than a process needs to start
+            await converters.frames(encoded("PNG", "red"), 0.01)
+        await converters.frames(encoded("PNG", "red"), 30)
+        child = converters._free._queue[0]
+        os.kill(child.pid, signal.SIGSTOP)
+        hanging = asyncio.create_task(converters.frames(encoded("PNG", "red"), 1.0))
+        await asyncio.sleep(0)
+        with pytest.raises(ConvertersBusy):
+            await converters.frames(encoded("PNG", "red"), 0.1)
+        with pytest.raises(TimeoutError) as late:
+            await hanging
+        assert type(starting.value) is type(late.value) is TimeoutError
+        assert child.returncode is not None
+        assert len(await converters.frames(encoded("PNG", "red"), 30)) == 1
+        await converters.close()
+
+    asyncio.run(convert())

@@ -48,6 +48,10 @@ def test_a_wrong_file_is_refused_and_changes_nothing_later(tmp_path, content):
     assert "keys" in file.error
     write(path, keys.line(key, "again"))
     assert (file.name(key), file.error) == ("again", "")
+    write(path, content)
+    assert not file.is_current()  # asked before any key is
+    write(path, keys.line(key, "at-last"))
+    assert file.is_current()
 
 
 def test_a_missing_file_is_named(tmp_path):
