@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 
 from container import running_processes
 from container.check_plan import PlanError
+from container.supervisor import Supervisor
 from nudenet_tools import MODEL_REPOSITORY, ROOT
 from nudenet_tools.server import libpython
 from nudenet_tools.server.prepare import choose_config
@@ -188,6 +190,16 @@ def test_the_plan_configuration_lacks_only_the_tensorrt_backend():
     ]
     assert complaints
     assert all("unable to find backend library for backend 'tensorrt'" in line for line in complaints)
+
+
+def test_a_stop_during_the_start_ends_it(onnx_path):
+    stopped, server = threading.Event(), Server(Options(ports=Ports.free()))
+    stopped.set()
+    ready = []
+    assert Supervisor(server, print).run_once(stopped, ready.append) is None
+    Supervisor(server, print).run(stopped, ready.append)
+    assert not ready
+    assert server.process is None
 
 
 def test_a_server_that_dies_early_says_why(onnx_path):

@@ -159,8 +159,18 @@ class Server:
     def metrics_url(self) -> str:
         return f"http://{LOOPBACK}:{self.ports.metrics}/metrics"
 
-    def start(self) -> None:
-        """Start the server and wait until every model is ready, at most ``options.ready_seconds``."""
+    def start(self, stopped: threading.Event | None = None) -> bool:
+        """Start the server and wait until every model is ready, at most ``options.ready_seconds``.
+
+        Args:
+            stopped: when it is set meanwhile, the server is ended again.
+
+        Returns:
+            whether it is ready; False where it was told to stop.
+
+        Raises:
+            ServerError: it cannot start, see its message.
+        """
         _check_ports(self.ports)
         installation = self.find_installation()
         begin, stand_in = time.monotonic(), self.options.stand_in
@@ -190,11 +200,14 @@ class Server:
             )
             self._reader = threading.Thread(target=self._read_log, args=(self.process,), daemon=True)
             self._reader.start()
-            self._wait_ready(begin + self.options.ready_seconds)
+            ready = self._wait_ready(begin + self.options.ready_seconds, stopped or threading.Event())
         except BaseException:
             self.stop()
             raise
+        if not ready:
+            self.stop(timeout=1)  # nobody waits for an answer yet
         self.seconds_to_ready = time.monotonic() - begin
+        return ready
 
     def stop(self, timeout: float | None = None) -> None:
         """End the server and its stubs; remove its scratch files and shared memory. Safe to call twice.
@@ -313,7 +326,7 @@ class Server:
             if self.options.on_log is not None:
                 self.options.on_log(self.log[-1])
 
-    def _wait_ready(self, deadline: float) -> None:
+    def _wait_ready(self, deadline: float, stopped: threading.Event) -> bool:
         assert self.process is not None and self._reader is not None
         while not self.is_ready():
             if self.process.poll() is not None:
@@ -321,7 +334,9 @@ class Server:
                 raise ServerError(f"tritonserver ended with status {self.process.returncode}: {self._diagnosis()}")
             if time.monotonic() > deadline:
                 raise ServerError(f"tritonserver is not ready in time: {self._diagnosis()}")
-            time.sleep(0.05)
+            if stopped.wait(0.05):
+                return False
+        return True
 
     def _diagnosis(self) -> str:
         return server_log.diagnosis(list(self.log))

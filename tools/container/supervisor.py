@@ -56,7 +56,8 @@ class Supervisor:
             ServerError: the first start failed. Later failures are retried.
         """
         try:
-            self._start()
+            if not self._start(stopped):
+                return
             on_ready(self.server)
             wait = 0.0
             while (failure := self._serve(stopped)) is not None:
@@ -88,9 +89,9 @@ class Supervisor:
         """
         failure = None
         try:
-            self._start()
-            on_ready(self.server)
-            failure = self._serve(stopped)
+            if self._start(stopped):
+                on_ready(self.server)
+                failure = self._serve(stopped)
         finally:
             if failure is None:
                 self.server.stop()
@@ -101,22 +102,24 @@ class Supervisor:
     def _longer(self, wait: float) -> float:
         return min(self._watch.longest_wait, max(1.0, 2 * wait))
 
-    def _start(self) -> None:
-        self.server.start()
+    def _start(self, stopped: threading.Event) -> bool:
+        """Whether it is ready; False where `stopped` was set meanwhile."""
+        if not self.server.start(stopped):
+            return False
         self._ready_since = time.monotonic()
         self._stubs = self.server.stubs()
         self._ailing = {}
+        return True
 
     def _restart(self, stopped: threading.Event, wait: float) -> bool:
         self.server.stop(self._watch.stop_timeout)
         if stopped.wait(wait):
             return False
         try:
-            self._start()
+            return self._start(stopped)
         except ServerError as error:
             self._on_event(f"the server does not start: {error}; next try in {self._longer(wait):.0f} s")
             return False
-        return True
 
     def _serve(self, stopped: threading.Event) -> str | None:
         """Watch a running server; returns what went wrong, or None when told to stop."""
