@@ -92,7 +92,7 @@ def left_over(triton: Container) -> list[str]:
     """Files in /dev/shm that are not the present server's."""
     server = triton.process_id("tritonserver")
     (prefix,) = re.findall(r"shm-region-prefix-name=(\S+)", triton.processes()[server])
-    started = triton.python(f"from container.shared_memory import start_time; print(start_time({server}))")
+    started = triton.python(f"from container.healthcheck import process_state; print(process_state({server})[1])")
     steps = re.compile(rf"nudenet_\w+?_{server}_{started}_")
     return sorted(name for name in triton.shared_memory() if not name.startswith(prefix) and not steps.match(name))
 

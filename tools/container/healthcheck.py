@@ -33,7 +33,7 @@ _NO_PROXY = [("grpc.enable_http_proxy", 0)]
 
 _SHARED_MEMORY = Path("/dev/shm")
 GONE, _STOPPED = ("", "Z", "X"), ("T", "t")  # states in /proc
-_NOTE = struct.Struct("=qq")  # as vitals.py of the models writes it
+_NOTE = struct.Struct("=qq")  # as nudenet_steps.serving.heartbeat writes it
 
 
 class CanaryError(RuntimeError):
@@ -134,7 +134,7 @@ class HttpCanary:
 
 
 def process_state(pid: int | str) -> tuple[str, str]:
-    """State letter and start time of a process as /proc has them; both empty if it is gone."""
+    """State letter and start time of a process as /proc has them; both empty if it is gone. Process ids come again."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -152,7 +152,7 @@ def ailing(server: int | str = "*") -> dict[int, str]:
         process id -> what is wrong with it.
     """
     found = {}
-    for path in _SHARED_MEMORY.glob(f"nudenet_vitals_{server}_*_*"):
+    for path in _SHARED_MEMORY.glob(f"nudenet_heartbeat_{server}_*_*"):
         _, _, of, started, pid = path.name.split("_")
         try:
             note = path.read_bytes()

@@ -13,6 +13,8 @@ import secrets
 from pathlib import Path
 from types import TracebackType
 
+from container.healthcheck import process_state
+
 SHARED_MEMORY = Path("/dev/shm")
 PREFIX = "nudenet-triton-"
 _OWNER = ".owner"
@@ -95,17 +97,9 @@ def _remove_files_of_dead_steps(folder: Path) -> int:
     freed = 0
     for path in folder.glob("nudenet_*_*_*_*"):
         server, started = path.name.split("_")[2:4]
-        if start_time(server) != started:
+        if process_state(server)[1] != started:
             freed += _unlink(path)
     return freed
-
-
-def start_time(pid: int | str) -> str:
-    """Start time of a process as /proc has it, which tells it from a later one of the same id; empty if it is gone."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return ""
 
 
 def _remove(folder: Path, prefix: str) -> int:

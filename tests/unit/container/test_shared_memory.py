@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from container import shared_memory
-from container.shared_memory import Region, remove_leftovers, start_time
+from container.healthcheck import process_state
+from container.shared_memory import Region, remove_leftovers
 
 RUN = """
 import sys, time
@@ -84,8 +85,8 @@ def test_a_run_removes_its_own(tmp_path: Path) -> None:
 
 
 def test_files_of_steps_go_with_their_server(tmp_path: Path) -> None:
-    alive = f"nudenet_vitals_{os.getpid()}_{start_time(os.getpid())}_1"
-    for name in (alive, f"nudenet_vitals_{os.getpid()}_1_1", "nudenet_inflight_4194305_77_all"):
+    alive = f"nudenet_heartbeat_{os.getpid()}_{process_state(os.getpid())[1]}_1"
+    for name in (alive, f"nudenet_heartbeat_{os.getpid()}_1_1", "nudenet_inflight_4194305_77_all"):
         (tmp_path / name).write_bytes(b"1")
     remove_leftovers(tmp_path)
     assert names(tmp_path) == {alive}

@@ -71,7 +71,7 @@ def start_as_stub(shared_memory: Path, server: int) -> subprocess.CompletedProce
 
 def test_a_model_belongs_to_the_server_that_started_it(shared_memory):
     assert start_as_stub(shared_memory, os.getpid()).stdout == "noted\n"
-    assert len(list(shared_memory.glob(f"nudenet_vitals_{os.getpid()}_*"))) == 1
+    assert len(list(shared_memory.glob(f"nudenet_heartbeat_{os.getpid()}_*"))) == 1
 
 
 def test_a_model_whose_server_ended_during_the_start_notes_nothing(shared_memory):
@@ -140,6 +140,6 @@ def test_other_servers_are_left_out_and_ended_ones_forgotten(step, shared_memory
     _, kind, server, started, pid = file.name.split("_")
     file.rename(shared_memory / f"nudenet_{kind}_{server}_{int(started) + 1}_{pid}")  # the number has come again
     assert healthcheck.ailing() == {}
-    (shared_memory / "nudenet_vitals_4194305_1_2").touch()  # no system counts so far
+    (shared_memory / "nudenet_heartbeat_4194305_1_2").touch()  # no system counts so far
     heartbeat.Heartbeat("nudenet_trt_0_0", server=os.getpid())
-    assert not (shared_memory / "nudenet_vitals_4194305_1_2").exists()
+    assert not (shared_memory / "nudenet_heartbeat_4194305_1_2").exists()

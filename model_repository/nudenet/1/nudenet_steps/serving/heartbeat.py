@@ -27,7 +27,7 @@ class Heartbeat:
     """
 
     def __init__(self, name: str, server: int | None = None) -> None:
-        self.path = shm_files.path("vitals", os.getpid(), server)
+        self.path = shm_files.path("heartbeat", os.getpid(), server)
         content = NOTE.pack(0, LONGEST_SECONDS * 10**9) + name.encode()
         with os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "r+b") as file:
             file.write(content)

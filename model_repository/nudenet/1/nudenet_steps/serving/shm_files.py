@@ -24,11 +24,21 @@ def path(kind: str, name: object, server: int | None = None) -> Path:
     """
     server = server_process() if server is None else server
     for left in files():
-        if not Path("/proc", left.name.split("_")[2]).exists():
+        of, started = left.name.split("_")[2:4]
+        if _start_time(of) != started:
             with contextlib.suppress(OSError):  # somebody else's
                 left.unlink()
-    started = Path(f"/proc/{server}/stat").read_text().rsplit(")", 1)[1].split()[19]  # process ids come again
+    if not (started := _start_time(server)):
+        raise ProcessLookupError(f"the server ({server}) has ended")
     return SHARED_MEMORY / f"nudenet_{kind}_{server}_{started}_{name}"
+
+
+def _start_time(pid: int | str) -> str:
+    """Of a process, as /proc has it; empty if it is gone. Process ids come again."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
 
 
 def server_process() -> int:
