@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import http.client
 import itertools
+import json
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -77,7 +82,7 @@ class Proxy:
     def __init__(self, folder: Path, servers: list[Server]) -> None:
         assert NGINX is not None, "nginx is missing: run tools/setup.sh --test-tools"
         port, http_port = free_ports(2)
-        self.address = f"127.0.0.1:{port}"
+        self.address, self.http_port = f"127.0.0.1:{port}", http_port
         authority = Authority(folder, "authority")
         self.tls = Tls(root_certificates=authority.certificate)
         certificate, key = authority.issue("proxy")
@@ -222,3 +227,25 @@ def test_the_proxy_refuses_what_is_too_large_and_stays_open_for_others(fleet: Fl
             )
         assert client.infer("nudenet", [picture], headers=key).as_numpy("num_detections")[0, 0] == 1
     assert [server.shared_memory_bytes() for server in fleet.servers] == before
+
+
+@pytest.mark.needs("nginx")
+def test_bodies_that_do_not_come_leave_places_for_others(nginx: Proxy):
+    """The body is read before the gateway sees a key. 48 of one address fill its share; others still get through."""
+    trusted = ssl.create_default_context(cafile=nginx.tls.root_certificates)
+    head = b"POST /v1/detect HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"
+
+    def send(stack: contextlib.ExitStack, source: str, data: bytes) -> ssl.SSLSocket:
+        plain = socket.create_connection(("127.0.0.1", nginx.http_port), 30, (source, 0))
+        connection = stack.enter_context(trusted.wrap_socket(plain, server_hostname="localhost"))
+        connection.sendall(data)
+        return connection
+
+    with contextlib.ExitStack() as stack:
+        slow = [send(stack, "127.0.0.1", head + b"some") for _ in range(60)]
+        refused = http.client.HTTPResponse(slow[-1])
+        refused.begin()
+        assert (refused.status, json.load(refused)["error"]["code"]) == (503, "busy")
+        other = http.client.HTTPResponse(send(stack, "127.0.0.2", head + bytes(100)))
+        other.begin()
+        assert json.load(other)["error"]["code"] == "unavailable"  # it was let through, to nobody in this test
