@@ -121,7 +121,9 @@ def test_shared_memory_holds_the_largest_requests(tmp_path: Path):
 def test_prometheus_and_grafana_find_what_they_ask(services: dict[str, dict]):
     jobs = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())["scrape_configs"]
     hosts = {job["static_configs"][0]["targets"][0].split(":")[0] for job in jobs if "static_configs" in job}
-    (gateway,) = [lookup for job in jobs for lookup in job.get("dns_sd_configs", ())]
+    servers, gateway = [lookup for job in jobs for lookup in job.get("dns_sd_configs", ())]
+    assert (servers["names"], servers["port"]) == (["triton"], 8002)  # every server that --scale starts
+    hosts |= {"triton"}
     assert all(name in services for name in gateway["names"])
     assert f"{gateway['port']}" in Path(ROOT / "deploy" / "Dockerfile.gateway").read_text()
     for profile in ("gpu", "cpu"):
