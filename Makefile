@@ -95,7 +95,7 @@ plan:  ## build model.plan inside Triton's image on this GPU, PLAN=live model.li
 	$(DOCKER) run --rm --gpus "device=$(GPU)" --user "$$(id -u):$$(id -g)" -e HOME=/tmp \
 	  -v "$(CURDIR)/model_repository:/models" -v "$(CURDIR):/data:ro" \
 	  nudenet-triton-builder:$(VERSION) --runtime tensorrt $(PLAN_ARGS) \
-	  $(if $(filter live,$(PLAN)),--live --onnx /models/nudenet_trt/1/model.dynamic.onnx,) \
+	  $(if $(filter live,$(PLAN)),--live,) \
 	  --output /models/nudenet_trt/1/model$(if $(PLAN),.$(PLAN)).plan
 
 serve-docker:  ## serve model_repository with its plan in the production image (GPU, HTTP_PORT, GRPC_PORT, METRICS_PORT)

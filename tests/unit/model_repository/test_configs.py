@@ -220,6 +220,9 @@ def test_every_queue_without_a_delay_is_bounded_and_live_goes_first(path):
         assert policy.timeout_action == policy.REJECT
         assert policy.default_timeout_microseconds > 0
         assert policy.allow_timeout_override
+    if path.is_relative_to(MODEL_REPOSITORY / "nudenet_preprocess"):  # as docs/robustness.md says
+        waits = [batching.priority_queue_policy[level].default_timeout_microseconds / 1e6 for level in (1, 2)]
+        assert waits == [1, 10]
 
 
 @pytest.mark.parametrize(("count", "groups"), [(1, [1]), (2, [1, 1]), (6, [1, 5])])
