@@ -112,7 +112,7 @@ def serve(
         )
         supervisor.Supervisor(process.Server(options), _report).run(stopped, _introduce)
     except (process.ServerError, repository.ConfigError) as error:
-        console.print(f"[red]serve:[/] {error}", markup=True)
+        console.print(f"[red]serve:[/] {rich.markup.escape(str(error))}", markup=True)
         raise typer.Exit(1) from error
 
 
