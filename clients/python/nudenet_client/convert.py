@@ -8,18 +8,23 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from PIL import Image
+from PIL import IcoImagePlugin, Image
 
-from . import colour, file_colours
+from . import bmp, colour, file_colours, jpeg, png
 from .errors import PictureError
 from .jpeg import EXIF_HEADER, EXIF_HEADER_BYTES, tiff_orientation
 
-PROGRAMS = frozenset({"EPS"})  # Pillow gives PostScript to Ghostscript, which would run what a stranger sent
+_PROGRAMS = frozenset({"EPS"})  # Pillow gives PostScript to Ghostscript, which would run what a stranger sent
 # Browsers turn these by their EXIF data; WebP, GIF and BMP never. Pillow itself turns TIFF by its tag.
 _TURNED = frozenset({"JPEG", "MPO", "PNG", "AVIF", None})
 _16_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 _16_BITS_AS_32 = ("PNG", "PPM")  # formats whose 16 bits Pillow opens as 32
-_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # a tag of TIFF
+# Tags of TIFF, and values of them.
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
+_COLOUR_MAP = 320
+_SAMPLE_FORMAT, _SIGNED = 339, 2
+_KNOWN = ("PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "ICO")  # formats whose first bytes nothing else has
+_PLAYED = {"GIF": ", or play it with tools/stream.py"}
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -40,26 +45,77 @@ def read(data: bytes) -> np.ndarray | None:
     Raises:
         PictureError: it is damaged, an animation, or has pixels without an agreed range or agreed colours.
     """
-    try:
-        opened = Image.open(io.BytesIO(data))
-    except Exception:  # no picture, or headers that Pillow cannot read: it raises many kinds
+    found = opened(data)
+    if found is None:
         return None
-    with opened:
-        kind = opened.format or "picture"
-        if kind in PROGRAMS:
-            return None
+    with found as picture:
+        kind = picture.format or "picture"
         try:
-            frames = int(getattr(opened, "n_frames", 1))
+            frames = int(getattr(picture, "n_frames", 1))
             if frames > 1:
-                raise PictureError(
-                    f"{kind} of {frames} frames: none was looked at; send each frame as a picture, or an animation "
-                    "as a stream"
-                )
-            return _upright_rgb(opened, data)
+                advice = "send each frame as a picture" + _PLAYED.get(kind, "")
+                raise PictureError(f"{kind} of {frames} frames: none was looked at; {advice}")
+            return upright_rgb(picture)
         except PictureError:
             raise
         except Exception as error:  # whatever Pillow says of a damaged file is this file's trouble alone
-            raise PictureError(f"damaged {kind}: {error}") from error
+            raise damaged(kind, error) from error
+
+
+def damaged(kind: str, error: Exception) -> PictureError:
+    """What to say of a file that Pillow fails on; some of its errors have no text."""
+    return PictureError(f"damaged {kind}: {str(error) or repr(error)}")
+
+
+def opened(data: bytes) -> Image.Image | None:
+    """A picture file, opened as viewers read it: without what only Pillow heeds, and with what it overlooks.
+
+    Returns:
+        not loaded yet; None where the data is no picture to Pillow.
+
+    Raises:
+        PictureError: its headers are damaged, or viewers disagree over what it shows.
+    """
+    shown = as_shown(data)
+    try:
+        picture = Image.open(io.BytesIO(shown))
+    except Image.DecompressionBombError as error:
+        raise PictureError(str(error)) from error
+    except Exception as error:  # no picture, or headers that Pillow cannot read: it raises many kinds
+        _refuse_unreadable(shown, error)
+        return None
+    if picture.format in _PROGRAMS:
+        picture.close()
+        return None
+    pictures = len(picture.ico.entry) if isinstance(picture, IcoImagePlugin.IcoImageFile) else 1
+    if pictures > 1:
+        picture.close()
+        raise PictureError(f"ICO of {pictures} pictures, of which each viewer chooses one: send it as PNG")
+    return picture
+
+
+def as_shown(data: bytes) -> bytes:
+    """The file with what viewers heed, as Pillow reads it alike; most files stay as they are.
+
+    Raises:
+        PictureError: viewers disagree over what it shows.
+    """
+    return png.as_shown(data) if data.startswith(png.START) else bmp.as_shown(data)
+
+
+def _refuse_unreadable(data: bytes, error: Exception) -> None:
+    """Raise PictureError if the data says by its first bytes that it is a picture."""
+    for kind in _KNOWN:
+        factory, accepts = Image.OPEN.get(kind, (None, None))
+        if factory is None or accepts is None or not (accepted := accepts(data[:16])):
+            continue
+        reason = accepted if isinstance(accepted, str) else ""
+        if not reason:
+            try:
+                factory(io.BytesIO(data), "").close()
+            except Exception as why:
+                reason = str(why) or repr(why)
+        raise PictureError(f"a {kind} picture that cannot be read: {reason or error}") from error
 
 
 def upright_rgb(picture: Image.Image) -> np.ndarray:
@@ -72,12 +128,19 @@ def upright_rgb(picture: Image.Image) -> np.ndarray:
         PictureError: pixels without an agreed range: floats beyond 0..1, integers of 32 bits; or viewers disagree over
             its colours.
     """
-    return _upright_rgb(picture, file_colours.file_behind(picture))
+    data = file_colours.file_behind(picture)
+    shown = as_shown(data) if picture.format in ("PNG", "BMP") else data
+    if shown == data:
+        return _upright_rgb(picture, data)
+    with Image.open(io.BytesIO(shown)) as again:
+        again.seek(picture.tell())
+        return _upright_rgb(again, shown)
 
 
 def _upright_rgb(picture: Image.Image, data: bytes) -> np.ndarray:
     picture.load()
     kind = picture.format or "picture"
+    _check_pixels(picture, data)
     try:
         change = file_colours.of_picture(picture, data)
     except colour.DoubtfulProfile as doubt:
@@ -85,6 +148,26 @@ def _upright_rgb(picture: Image.Image, data: bytes) -> np.ndarray:
     flat = _on_white(picture, change)
     turn = _TURNS.get(_orientation(picture, data))
     return np.asarray(flat if turn is None else flat.transpose(turn))
+
+
+def _check_pixels(picture: Image.Image, data: bytes) -> None:
+    """Refuse what Pillow does not notice, and read palettes that it misreads."""
+    if picture.format == "PNG" and data and picture.tell() == 0:
+        if not png.is_complete(data):
+            raise PictureError("damaged PNG: its pixels end early")
+        if picture.mode == "L" and isinstance(transparent := picture.info.get("transparency"), int):
+            picture.info["transparency"] = png.level(data, transparent)
+    if picture.format == "BMP" and data and picture.mode in ("L", "P"):
+        colours, last = bmp.palette_size(data), np.asarray(picture).max()
+        if 0 < colours <= last:
+            raise PictureError(f"damaged BMP: a pixel has colour {last} of a palette of {colours}")
+    if picture.format == "TIFF":
+        tags = getattr(picture, "tag_v2", {})
+        if picture.mode != "I" and _SIGNED in np.atleast_1d(tags.get(_SAMPLE_FORMAT, 1)):
+            raise PictureError("pixels have a sign, and their range is not known: scale them to 8 or 16 bits")
+        planes = tags.get(_COLOUR_MAP, ())
+        if picture.mode == "P" and planes and max(planes) <= 255:  # of 8 bits, where 16 are the rule
+            picture.putpalette(np.reshape(planes, (3, -1)).T.astype(np.uint8).tobytes())
 
 
 def _on_white(picture: Image.Image, change: colour.Transform | None) -> Image.Image:
@@ -104,6 +187,8 @@ def _on_white(picture: Image.Image, change: colour.Transform | None) -> Image.Im
     if not picture.has_transparency_data:
         return _changed(picture.convert("RGB"), change)
     colours = picture.convert("RGBA")
+    if picture.format in ("BMP", "ICO") and colours.getchannel("A").getextrema()[1] == 0:
+        return _changed(colours.convert("RGB"), change)  # bytes that nobody filled
     seen = _changed(colours.convert("RGB"), change)
     seen.putalpha(colours.getchannel("A"))
     return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), seen).convert("RGB")
@@ -133,7 +218,10 @@ def _orientation(picture: Image.Image, data: bytes) -> int:
     if picture.format not in _TURNED:
         return 1
     if picture.format == "PNG" and data:  # browsers read the eXIf chunk before the pixels, which has no header
-        return tiff_orientation(file_colours.png_chunks(data).get(b"eXIf", b""))
+        return tiff_orientation(png.chunks_before_pixels(data).get(b"eXIf", b""))
+    header = jpeg.read_header(data) if picture.format in ("JPEG", "MPO") and data else None
+    if header is not None:
+        return header.orientation
     block = picture.info.get("exif")
     if isinstance(block, bytes):
         is_headed = block.startswith(EXIF_HEADER)

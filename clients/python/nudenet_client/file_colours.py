@@ -7,13 +7,15 @@ import zlib
 
 from PIL import Image
 
-from . import colour, colour_spaces, icc, jpeg
+from . import avif, colour, colour_spaces, icc, jpeg, png
 
 _PNG_GREY = (0, 4)  # colour types, without and with alpha
-_PNG_START = b"\x89PNG\r\n\x1a\n"
 _MOST_PROFILE_BYTES = 1 << 24  # that one in a PNG file unpacks to
 _BT709 = (0.3127, 0.3290, 0.640, 0.330, 0.300, 0.600, 0.150, 0.060)  # x and y of white, red, green and blue
 _RGB = 3
+# Code points that Chromium reads in an AVIF file as they are, those that it shows nothing of, and PQ and HLG.
+_TRANSFERS, _SRGB = (4, 5, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18), 13
+_WEBP_ANIMATED = 2  # a flag
 # Modes of Pillow; those that are neither grey nor ink are RGB, or become it.
 _GREY = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 _BMP_FILE_HEADER = 14  # bytes
@@ -32,12 +34,14 @@ def of_picture(picture: Image.Image, data: bytes = b"") -> colour.Transform | No
     """
     kind = picture.format
     if kind == "PNG" and data:
-        return _of_png(png_chunks(data))
+        return _of_png(png.chunks_before_pixels(data))
     if kind == "BMP":
         return _of_bmp(data)
     profile = jpeg.colour_profile(data) if kind in ("JPEG", "MPO") and data else picture.info.get("icc_profile")
     if kind == "AVIF" and not profile:
         return _of_avif(data)
+    if kind == "WEBP" and (getattr(picture, "n_frames", 1) > 1 or _is_animated_webp(data)):
+        return None  # Chromium heeds no profile of an animation, were it of one frame
     # Browsers look for no profile in a GIF.
     return colour.transform(profile, components(picture)) if isinstance(profile, bytes) and kind != "GIF" else None
 
@@ -45,7 +49,7 @@ def of_picture(picture: Image.Image, data: bytes = b"") -> colour.Transform | No
 def file_behind(picture: Image.Image) -> bytes:
     """The file of a picture that Pillow has opened, but not loaded; empty where it cannot be read again."""
     file = getattr(picture, "fp", None)
-    if file is None or picture.format not in ("PNG", "BMP", "AVIF", "JPEG", "MPO"):
+    if file is None or picture.format not in ("PNG", "BMP", "AVIF", "WEBP", "JPEG", "MPO"):
         return b""
     position = file.tell()
     file.seek(0)
@@ -57,19 +61,6 @@ def file_behind(picture: Image.Image) -> bytes:
 def components(picture: Image.Image) -> int:
     """Colours in a pixel: 1, 3 or 4."""
     return 1 if picture.mode in _GREY else 4 if picture.mode == "CMYK" else 3
-
-
-def png_chunks(data: bytes) -> dict[bytes, bytes]:
-    """The first chunk of each name before the pixels, as browsers read them."""
-    found: dict[bytes, bytes] = {}
-    position = len(_PNG_START)
-    while position + 12 <= len(data):
-        length, name = int.from_bytes(data[position : position + 4], "big"), data[position + 4 : position + 8]
-        if name == b"IDAT":
-            break
-        found.setdefault(name, data[position + 8 : position + 8 + length])
-        position += 12 + length
-    return found
 
 
 def _of_png(chunks: dict[bytes, bytes]) -> colour.Transform | None:
@@ -87,9 +78,11 @@ def _of_png(chunks: dict[bytes, bytes]) -> colour.Transform | None:
     if b"sRGB" in chunks or len(gamma) != 4:
         return None
     white_x, white_y, *primaries = _BT709
+    stored = int.from_bytes(gamma, "big") / 100_000
+    if not chromaticities and abs(stored * 2.2 - 1) < 0.05:
+        return None  # Chromium takes it for sRGB
     if len(chromaticities) == 32:
         white_x, white_y, *primaries = (value / 100_000 for value in struct.unpack(">8I", chromaticities))
-    stored = int.from_bytes(gamma, "big") / 100_000
     space = colour_spaces.by_chromaticities((*primaries, white_x, white_y), 1 / stored if stored else 0)
     return None if space is None else colour.of_space(space)
 
@@ -102,11 +95,21 @@ def _unpacked(chunk: bytes) -> bytes:
         return b""
 
 
+def _is_animated_webp(data: bytes) -> bool:
+    return data.startswith(b"RIFF") and data[12:16] == b"VP8X" and bool(data[20:21]) and bool(data[20] & _WEBP_ANIMATED)
+
+
 def _of_avif(data: bytes) -> colour.Transform | None:
-    at = data.find(b"colrnclx")
-    if at < 0 or at + 12 > len(data):
+    points = avif.code_points(data)
+    if points is None:
         return None
-    space = colour_spaces.by_code_points(*struct.unpack_from(">HH", data, at + 8))
+    primaries, transfer = points
+    if primaries == 0 or transfer in (0, 3):
+        return None  # reserved: Chromium changes nothing
+    # Transfers like BT.709's, and those that it does not know, it shows as sRGB; unknown primaries as BT.709's.
+    if transfer not in _TRANSFERS:
+        transfer = _SRGB
+    space = colour_spaces.by_code_points(primaries, transfer) or colour_spaces.by_code_points(1, transfer)
     return None if space is None else colour.of_space(space)
 
 

@@ -47,7 +47,7 @@ def to_jpeg(picture: Picture) -> bytes:
         except PictureError:
             raise
         except Exception as error:  # Pillow reads a file's pixels only now, and raises many kinds
-            raise PictureError(f"damaged {picture.format or 'picture'}: {error}") from error
+            raise convert.damaged(picture.format or "picture", error) from error
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
             raise PictureError(f"an array must be RGB uint8 [h,w,3], got {picture.dtype} {list(picture.shape)}")

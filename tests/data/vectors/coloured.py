@@ -250,15 +250,18 @@ def iccp(profile: bytes) -> bytes:
     return chunk(b"iCCP", b"x\0\0" + zlib.compress(profile))
 
 
-def _gama(value: float) -> bytes:
+def gama(value: float) -> bytes:
+    """A PNG file's chunk of an exponent, 0.45455 for sRGB's."""
     return chunk(b"gAMA", struct.pack(">I", round(value * 100_000)))
 
 
-def _chrm(values: Sequence[float]) -> bytes:
+def chrm(values: Sequence[float]) -> bytes:
+    """A PNG file's chunk of primaries: x and y of white, red, green and blue."""
     return chunk(b"cHRM", struct.pack(">8I", *(round(value * 100_000) for value in values)))
 
 
-def _cicp(*values: int) -> bytes:
+def cicp(*values: int) -> bytes:
+    """A PNG file's chunk of code points."""
     return chunk(b"cICP", bytes(values))
 
 
@@ -270,32 +273,32 @@ _SRGB = chunk(b"sRGB", b"\0")
 def _chunks() -> Iterator[tuple[str, bytes, str]]:
     """What stands between a PNG file's header and its pixels."""
     whole = iccp(negative())
-    linear = _gama(1) + _chrm(_BT709)
+    linear = gama(1) + chrm(_BT709)
     yield "Display P3", iccp(profiles.matrix(profiles.DISPLAY_P3)), ""
     yield "negative", whole, ""
     yield "grey, negative", iccp(profiles.grey(_BACKWARDS)), ""
     yield "ink", iccp(_lab(_table(profiles.ink, channels=4, points=5), space=b"CMYK")), ""
     yield "cut short", iccp(negative()[:-9]), ""
     yield "two", whole + iccp(profiles.matrix()), ""
-    yield "gAMA", _gama(1), ""
-    yield "gAMA 0", _gama(0) + _chrm(_BT709), ""
-    yield "cHRM", _chrm(_P3), ""
+    yield "gAMA", gama(1), ""
+    yield "gAMA 0", gama(0) + chrm(_BT709), ""
+    yield "cHRM", chrm(_P3), ""
     yield "gAMA and cHRM", linear, ""
-    yield "gAMA and cHRM of Display P3", _gama(0.45455) + _chrm(_P3), ""
+    yield "gAMA and cHRM of Display P3", gama(0.45455) + chrm(_P3), ""
     yield "sRGB and gAMA", _SRGB + linear, ""
     yield "iCCP and sRGB", whole + _SRGB, ""
     yield "iCCP and gAMA", linear + iccp(profiles.matrix(profiles.DISPLAY_P3)), ""
     yield "iCCP cut short and gAMA", iccp(negative()[:-9]) + linear, ""
-    yield "cICP of Display P3", _cicp(12, 13, 0, 1), ""
-    yield "cICP of linear light", _cicp(1, 8, 0, 1), ""
-    yield "cICP of BT.709", _cicp(1, 1, 0, 1), ""
-    yield "cICP limited", _cicp(12, 13, 0, 0), ""
-    yield "cICP unknown", _cicp(2, 2, 0, 1), ""
-    yield "cICP and iCCP", _cicp(1, 13, 0, 1) + whole, ""
-    yield "cICP unknown and iCCP", _cicp(2, 2, 0, 1) + whole, ""
-    yield "cICP and gAMA", linear + _cicp(12, 13, 0, 1), ""
-    yield "PQ", _cicp(9, 16, 0, 1), DOUBTFUL
-    yield "HLG", _cicp(9, 18, 0, 1), DOUBTFUL
+    yield "cICP of Display P3", cicp(12, 13, 0, 1), ""
+    yield "cICP of linear light", cicp(1, 8, 0, 1), ""
+    yield "cICP of BT.709", cicp(1, 1, 0, 1), ""
+    yield "cICP limited", cicp(12, 13, 0, 0), ""
+    yield "cICP unknown", cicp(2, 2, 0, 1), ""
+    yield "cICP and iCCP", cicp(1, 13, 0, 1) + whole, ""
+    yield "cICP unknown and iCCP", cicp(2, 2, 0, 1) + whole, ""
+    yield "cICP and gAMA", linear + cicp(12, 13, 0, 1), ""
+    yield "PQ", cicp(9, 16, 0, 1), DOUBTFUL
+    yield "HLG", cicp(9, 18, 0, 1), DOUBTFUL
     yield "doubtful", iccp(profiles.matrix(curves=_BACKWARDS, white=(0.95, 1, 1.09))), DOUBTFUL
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms
 
-from data.vectors import coloured
+from data.vectors import coloured, parts
+from data.vectors.coloured import chunk
 from helpers.hostile import EOI, encode, photo, scan_start, segment
 
 ANSWERS = Path(__file__).with_name("answers.json")
@@ -360,11 +361,8 @@ def others(picture: Image.Image | None = None) -> list[Vector]:
     return [
         *_others(picture),
         *(Vector(f"profile: {name}", data, refused) for name, data, refused in coloured.others(picture)),
+        *(Vector(f"parts: {name}", data, refused) for name, data, refused in parts.others(picture)),
     ]
-
-
-def _chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
 def png(pixels: np.ndarray, colour: int = 2, bits: int = 8, before: bytes = b"", behind: bytes = b"") -> bytes:
@@ -376,11 +374,11 @@ def png(pixels: np.ndarray, colour: int = 2, bits: int = 8, before: bytes = b"",
     height, width = pixels.shape[:2]
     rows = pixels.astype(">u2" if bits == 16 else "u1").reshape(height, -1)
     data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
-    chunks = [_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))]
-    chunks += [_chunk(b"eXIf", before)] if before else []
-    chunks += [_chunk(b"IDAT", data)]
-    chunks += [_chunk(b"eXIf", behind)] if behind else []
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks) + _chunk(b"IEND", b"")
+    chunks = [chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))]
+    chunks += [chunk(b"eXIf", before)] if before else []
+    chunks += [chunk(b"IDAT", data)]
+    chunks += [chunk(b"eXIf", behind)] if behind else []
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks) + chunk(b"IEND", b"")
 
 
 def _others(picture: Image.Image) -> Iterator[Vector]:

@@ -9,7 +9,6 @@ What strangers send is decoded here, where time and memory are limited and a cra
 
 from __future__ import annotations
 
-import io
 import json
 import resource
 import struct
@@ -20,8 +19,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from nudenet_client import PictureError, to_jpeg
-from nudenet_client.convert import PROGRAMS
+from nudenet_client import PictureError, convert, to_jpeg
 
 LENGTH = struct.Struct("<I")
 
@@ -37,23 +35,19 @@ def frames(data: bytes, most_pixels: int, most_frames: int) -> Iterator[bytes]:
     Raises:
         PictureError: no picture, damaged, or over a limit. No frame is left out.
     """
-    try:
-        opened = Image.open(io.BytesIO(data))
-    except Exception:  # Pillow raises many kinds
+    found = convert.opened(data)
+    if found is None:
         yield data  # Triton says what it seems to be
         return
-    with opened:
+    with found as opened:
         width, height = opened.size
         kind = opened.format or "picture"
-        if kind in PROGRAMS:
-            yield data
-            return
         if width * height > most_pixels:
             raise PictureError(f"{kind} of {width}x{height} pixels, the limit is {most_pixels} pixels")
         try:
             count = int(getattr(opened, "n_frames", 1))
         except Exception as error:
-            raise PictureError(f"damaged {kind}: {str(error) or repr(error)}") from error
+            raise convert.damaged(kind, error) from error
         if count > most_frames:
             raise PictureError(f"{kind} of {count} frames, the limit is {most_frames}; send a video as a stream")
         if width * height * count > most_pixels:
