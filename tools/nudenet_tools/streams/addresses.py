@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import re
 import urllib.parse
 
@@ -26,6 +27,13 @@ _HARMLESS = frozenset(
     | {"type", "unicast", "video", "width"}
 )
 _HARMLESS_VALUE = re.compile(r"[\w.-]{1,16}", re.ASCII)
+# What is called so, or stands behind it in a path, is not shown.
+_SECRETS = frozenset(
+    {"token", "key", "apikey", "streamkey", "auth", "pass", "passwd", "password", "pwd", "secret", "session", "sid"}
+    | {"sig", "signature"}
+)
+_CODEC = re.compile(r"(?:h\.?26[345]|mpe?g?4|mjpe?g)", re.IGNORECASE)
+_NUMBERED = re.compile(r"[a-z]+\d{1,4}|[A-Z][a-z]*\d{1,4}|\d{1,4}[a-z]+")
 _HOST = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[\w.-]+)(:\d*)?")
 _SEPARATORS = "/?#"
 
@@ -45,7 +53,7 @@ def label(address: str) -> str:
     place = _until(rest, _SEPARATORS)
     shown = place if _HOST.fullmatch(place) else "..."
     path = _until(rest[len(place) :], "?#")
-    shown += "/".join(_segment(segment) for segment in path.split("/"))
+    shown += "/".join(_segment(segment, before) for before, segment in itertools.pairwise(["", *path.split("/")]))
     query = _until(rest[len(place) + len(path) + 1 :], "#") if rest[len(place) + len(path) :].startswith("?") else ""
     harmless = _harmless(query)
     return f"{scheme}://{shown}" + (f"?{harmless}" if harmless else "")
@@ -114,6 +122,21 @@ def _harmless(parameters: str) -> str:
     return "&".join(kept)
 
 
-def _segment(segment: str) -> str:
-    plain = urllib.parse.unquote(segment)
-    return _harmless(segment) if any(sign in plain for sign in "=&;:@") else segment
+def _segment(segment: str, before: str) -> str:
+    """What may be shown of a part of the path; `before` is the part in front of it."""
+    plain = segment
+    while (unquoted := urllib.parse.unquote(plain)) != plain:
+        plain = unquoted
+    if any(sign in plain for sign in "=&;:@?"):
+        return _harmless(segment)
+    words = re.split(r"[\W_]+", plain)
+    is_secret = before.lower() in _SECRETS or any(_is_random(word) or word.lower() in _SECRETS for word in words)
+    return "" if is_secret else segment
+
+
+def _is_random(word: str) -> bool:
+    """Whether it looks made up by a program, as keys and tokens do, and not named by a person, as camera12 is."""
+    word = _CODEC.sub("", word)
+    mixed = re.search(r"[a-zA-Z]", word) and re.search(r"\d", word) and not _NUMBERED.fullmatch(word)
+    is_camel = len(re.findall(r"[a-z][A-Z]", word)) >= 3
+    return len(word) >= 20 or (len(word) >= 8 and bool(mixed or is_camel))

@@ -1,4 +1,4 @@
-"""How players show a decoded frame: with square pixels, turned and mirrored as its display matrix says."""
+"""How players show a decoded frame: on white, with square pixels, turned and mirrored as its display matrix says."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ def pixels(frame: av.VideoFrame, pixel_aspect: Fraction | None) -> np.ndarray:
         pixel_aspect: width of a stored pixel over its height; None or 0 where it is unknown.
     """
     width, height = _square_size(frame, pixel_aspect)
-    found = frame.to_ndarray(format="rgb24", width=width, height=height)
+    if any(component.is_alpha for component in frame.format.components):
+        found = _on_white(frame.to_ndarray(format="rgba", width=width, height=height))
+    else:
+        found = frame.to_ndarray(format="rgb24", width=width, height=height)
     swap, mirror, upside_down = turn(_matrix(frame))
     if swap:
         found = found.transpose(1, 0, 2)
@@ -48,6 +51,12 @@ def pixels(frame: av.VideoFrame, pixel_aspect: Fraction | None) -> np.ndarray:
     if upside_down:
         found = found[::-1]
     return np.ascontiguousarray(found)
+
+
+def _on_white(rgba: np.ndarray) -> np.ndarray:
+    """As a page without a background shows it."""
+    alpha = rgba[..., 3:].astype(np.uint16)
+    return ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
 def _square_size(frame: av.VideoFrame, pixel_aspect: Fraction | None) -> tuple[int, int]:

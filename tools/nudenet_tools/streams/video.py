@@ -23,6 +23,8 @@ TIMEOUT = 5.0  # seconds without data until a network stream counts as lost
 _LIVE_FORMATS = frozenset({"rtsp", "mpjpeg", "v4l2", "video4linux2,v4l2", "sdp"})
 _RAW_MJPEG = frozenset({"mjpeg", "jpeg_pipe"})
 _NOT_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails
+# FFmpeg's own decoders leave out the alpha of these, which WebM has beside each packet; players show it.
+_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 
 
@@ -65,6 +67,7 @@ class Video:
             endless = addresses.is_address(name) and self._container.size < 0
             self.live = kind in _LIVE_FORMATS or (kind in _RAW_MJPEG and endless)
             self.passthrough = self._stream.codec_context.name == "mjpeg"
+            self._decoder = _decoder_of_alpha(self._stream)
             self._rate = float(self._stream.average_rate or self._stream.guessed_rate or default_rate)
         except BaseException:
             self._container.close()
@@ -118,7 +121,7 @@ class Video:
                     yield timeline.seconds(_stamp(packet)), data
                 continue
             try:
-                frames = packet.decode()
+                frames = packet.decode() if self._decoder is None else self._decoder.decode(packet)
             except av.FFmpegError as error:  # this packet's trouble; the next ones may be whole
                 if packet.size and (begun or not self.live):  # a live stream may be joined in the middle of a group
                     reason = getattr(error, "strerror", None) or str(error)
@@ -142,6 +145,14 @@ class Video:
             return packet
         begin, end = packet.find(_JPEG_START), packet.rfind(_JPEG_END)
         return packet[begin : end + len(_JPEG_END)] if 0 <= begin < end else b""
+
+
+def _decoder_of_alpha(stream: av.video.stream.VideoStream) -> av.VideoCodecContext | None:
+    has_alpha = any(key.lower() == "alpha_mode" and value == "1" for key, value in stream.metadata.items())
+    name = _WITH_ALPHA.get(stream.codec_context.name) if has_alpha else None
+    found = None if name is None else av.CodecContext.create(name, "r")
+    assert found is None or isinstance(found, av.VideoCodecContext)
+    return found
 
 
 def _stamp(item: av.Packet | av.VideoFrame) -> float | None:

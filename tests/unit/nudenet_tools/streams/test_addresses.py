@@ -40,6 +40,17 @@ SECRETS = ("admin", "s3cret", "guest", "hunter2")
         ("rtsp://cam/live;user=admin", "rtsp://cam/"),
         ("rtsp://cam/live#admin:s3cret", "rtsp://cam/live"),
         ("rtsp://not a host/live", "rtsp://.../live"),
+        ("rtsps://nvr:7441/Ab3dEf1ghIjK9l2m?enableSrtp", "rtsps://nvr:7441/"),
+        ("rtmp://live.example/app/live_44_s3cretJ8aB2xQ", "rtmp://live.example/app/"),
+        ("rtsp://cam/token/hunter2/live", "rtsp://cam///live"),
+        ("rtsp://cam/session-hunter2/live", "rtsp://cam//live"),
+        ("rtsp://cam/0f8fad5b-d9cb-469f-a165-70867728950e/live", "rtsp://cam//live"),
+        ("rtsp://cam/live%253Fpwd%253Ds3cret", "rtsp://cam/"),
+        ("rtsp://cam/h264Preview_01_main", "rtsp://cam/h264Preview_01_main"),
+        ("rtsp://cam/Streaming/Channels/101", "rtsp://cam/Streaming/Channels/101"),
+        ("rtsp://cam/cam/realmonitor?channel=1&subtype=0", "rtsp://cam/cam/realmonitor?channel=1&subtype=0"),
+        ("http://cam/axis-cgi/mjpg/video.cgi", "http://cam/axis-cgi/mjpg/video.cgi"),
+        ("rtsp://nvr:8554/front_door-camera12", "rtsp://nvr:8554/front_door-camera12"),
     ],
 )
 def test_labels_hold_no_credentials(address, label):

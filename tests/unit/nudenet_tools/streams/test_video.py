@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 import simplejpeg
+from PIL import Image
 
 from helpers import recordings
 from helpers.cameras import serving_http
@@ -68,6 +69,33 @@ def test_a_matrix_that_is_not_quite_a_turn_is_the_nearest():
 
 
 # --- what can be read ---
+
+
+@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
+def test_what_lives_in_the_alpha_channel_is_shown_on_white(tmp_path, codec):
+    """FFmpeg's own decoders leave the alpha of WebM out: black, where players show a picture."""
+    alpha = np.asarray(photo(96, 64, "L"))
+    with av.open(tmp_path / "a.webm", "w") as container:
+        stream = container.add_stream(codec, rate=10, options={"auto-alt-ref": "0"})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuva420p"
+        stream.metadata["alpha_mode"] = "1"
+        drawn = np.dstack([np.zeros((64, 96, 3), np.uint8), alpha])
+        for number in range(3):
+            frame = av.VideoFrame.from_ndarray(drawn, format="rgba").reformat(format="yuva420p")
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    frames = read(tmp_path / "a.webm")
+    assert len(frames) == 3
+    assert np.abs(shown(tmp_path / "a.webm").mean(2) - (255 - alpha)).mean() < 8
+
+
+def test_transparent_pixels_of_a_gif_are_white(tmp_path):
+    frames = [Image.new("P", (96, 64), number) for number in (0, 1)]
+    for frame in frames:
+        frame.putpalette(bytes([0, 0, 0, 200, 0, 0]))
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:], transparency=0, disposal=2)
+    assert shown(tmp_path / "a.gif").min() > 250
 
 
 def test_jumps_of_the_clock_do_not_stop_the_picture(tmp_path):
