@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import codecs
 import glob
 import http.client
@@ -11,6 +12,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet
 from pyarrow import fs
@@ -66,25 +68,36 @@ def _listed(source: str, column: str) -> list[str]:
     store, path = filesystem(source)
     try:
         with store.open_input_file(path) as file:
-            return _parquet_names(file, column, source) if source.endswith(".parquet") else _lines(file.read())
+            if source.endswith(".parquet"):
+                return _parquet_names(file, column, source)
+            return _lines(file.read(), source)
     except FileNotFoundError:
         raise SourceError(f"there is no listing {source}") from None
 
 
 def _parquet_names(file: pyarrow.NativeFile, column: str, source: str) -> list[str]:
     try:
-        values = pyarrow.parquet.read_table(file, columns=[column])[column]
-    except (KeyError, pyarrow.ArrowInvalid) as error:
-        raise SourceError(f"{source} has no column {column!r}; name it with --column") from error
+        table = pyarrow.parquet.ParquetFile(file)
+        if column not in (columns := table.schema_arrow.names):
+            raise SourceError(f"{source} has no column {column!r}, but {columns}; name it with --column")
+        values = table.read([column])[column]
+    except pyarrow.ArrowException as error:
+        raise SourceError(f"{source} is damaged, or no Parquet file: {error}") from error
     if not (pyarrow.types.is_string(values.type) or pyarrow.types.is_large_string(values.type)):
         raise SourceError(f"{source}: column {column!r} must hold names as text, it holds {values.type}")
     return [name for name in values.to_pylist() if name]
 
 
-def _lines(data: bytes) -> list[str]:
-    """The lines of a listing: UTF-8, UTF-16 with its mark, or file names as the disk has them."""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+def _lines(data: bytes, source: str) -> list[str]:
+    """The lines of a listing: UTF-8, UTF-16 and UTF-32 with their marks, or file names as the disk has them."""
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):  # the former begins as UTF-16's
+        data = data.decode("utf-32", "replace").encode()
+    elif data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         data = data.decode("utf-16", "replace").encode()
+    if b"\0" in data:
+        raise SourceError(f"{source} holds zero bytes, as UTF-16 without its mark does: save it as UTF-8")
+    if b"\n" not in data:  # an old Mac's line ends, else a sign that names may hold
+        data = data.replace(b"\r", b"\n")
     lines = [line.removesuffix(b"\r") for line in data.removeprefix(codecs.BOM_UTF8).split(b"\n")]
     return [_line(line) for line in lines if line.strip()]
 
@@ -125,11 +138,21 @@ def _below_prefix(source: str) -> list[str]:
     return [f"{scheme}{name}" for name in sorted(files) if Path(name).suffix.lower() in PICTURE_SUFFIXES]
 
 
-def _opener(address: str) -> urllib.request.OpenerDirector:
-    """With the environment's proxies, but none before this machine's own servers."""
-    host = urllib.parse.urlsplit(address).hostname or ""
-    proxies: dict[str, str] | None = {} if endpoint.is_loopback(host) else None
-    return urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
+def _open(address: str) -> Any:
+    """The response of a web server: user and password of the address go in a header, other letters are encoded.
+
+    The environment's proxies hold, but none before this machine's own servers.
+    """
+    parts = urllib.parse.urlsplit(address)
+    credentials, _, place = parts.netloc.rpartition("@")
+    path, query = (urllib.parse.quote(text, safe="/%:=&?~#+!$,;'@()*[]") for text in (parts.path, parts.query))
+    request = urllib.request.Request(urllib.parse.urlunsplit((parts.scheme, place, path, query, "")))
+    if credentials:
+        plain = urllib.parse.unquote(credentials).encode()
+        request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(plain).decode()}")
+    proxies: dict[str, str] | None = {} if endpoint.is_loopback(parts.hostname or "") else None
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
+    return opener.open(request, timeout=HTTP_SECONDS)
 
 
 def read(name: str) -> bytes:
@@ -142,8 +165,8 @@ def read(name: str) -> bytes:
         nudenet_client.PictureError: it cannot be read or decoded; says why.
     """
     try:
-        if name.startswith(("http://", "https://")):
-            with _opener(name).open(name, timeout=HTTP_SECONDS) as response:
+        if name.lower().startswith(("http://", "https://")):
+            with _open(name) as response:
                 data = response.read(LARGEST + 1)
         elif "://" in name and not name.startswith("file://"):
             store, path = filesystem(name)
@@ -154,6 +177,8 @@ def read(name: str) -> bytes:
                 data = file.read(LARGEST + 1)
     except urllib.error.HTTPError as error:
         raise nudenet_client.PictureError(f"cannot be read: HTTP status {error.code}") from error
+    except http.client.InvalidURL as error:  # whose text may hold a part of a password
+        raise nudenet_client.PictureError("cannot be read: its address is not valid") from error
     except (OSError, ValueError, http.client.HTTPException, pyarrow.ArrowException) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise nudenet_client.PictureError(f"cannot be read: {reason}") from error

@@ -1,5 +1,6 @@
 """Listings of a bulk run, and the bytes behind a name."""
 
+import base64
 import codecs
 import http.server
 import threading
@@ -92,6 +93,8 @@ def test_globs_and_single_files(here):
         (codecs.BOM_UTF8 + b"a.jpg\r\nb.jpg\r\n", ["a.jpg", "b.jpg"]),
         ("ä.jpg\nb.jpg".encode("utf-16"), ["ä.jpg", "b.jpg"]),
         ("ä.jpg\r\n".encode("utf-16-le").join([codecs.BOM_UTF16_LE, b""]), ["ä.jpg"]),
+        ("ä.jpg\nb.jpg".encode("utf-32"), ["ä.jpg", "b.jpg"]),
+        (b"a.jpg\rb.jpg\r", ["a.jpg", "b.jpg"]),
         (b"  \n\na.jpg\n", ["a.jpg"]),
         ("a\u2028b.jpg\nc\x0cd.jpg\n".encode(), ["a\u2028b.jpg"]),
     ],
@@ -99,6 +102,12 @@ def test_globs_and_single_files(here):
 def test_listings_in_any_encoding(here, content, expected):
     (here / "list.txt").write_bytes(content)
     assert listed("list.txt")[: len(expected)] == expected
+
+
+def test_a_listing_in_utf_16_without_its_mark_is_refused(here):
+    (here / "list.txt").write_bytes("a.jpg\n".encode("utf-16-le"))
+    with pytest.raises(sources.SourceError, match="zero bytes, as UTF-16 without its mark does: save it as UTF-8"):
+        listed("list.txt")
 
 
 def test_a_latin_1_listing_finds_names_of_either_kind(here):
@@ -118,10 +127,14 @@ def test_parquet_listings(here):
     assert listed("list.parquet") == ["a.jpg", "b.jpg"]
     with pytest.raises(sources.SourceError, match="must hold names as text, it holds int64"):
         listed("list.parquet", column="size")
-    with pytest.raises(sources.SourceError, match="no column 'path'"):
+    with pytest.raises(sources.SourceError, match=r"no column 'path', but \['source', 'size'\]"):
         listed("list.parquet", column="path")
     with pytest.raises(sources.SourceError, match="no listing"):
         listed("missing.parquet")
+    for content in (b"", b"PAR1 and no more"):
+        (here / "damaged.parquet").write_bytes(content)
+        with pytest.raises(sources.SourceError, match="is damaged, or no Parquet file"):
+            listed("damaged.parquet")
 
 
 def test_listings_and_outputs_need_a_name_in_utf_8(here):
@@ -161,11 +174,12 @@ def test_one_odd_file_is_that_files_trouble(here):
 
 
 def test_addresses_are_read_without_a_proxy_on_this_machine_only(here, monkeypatch):
-    asked = []
+    asked, authorization = [], []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             asked.append(self.path)
+            authorization.append(self.headers["Authorization"])
             self.send_response(200)
             self.end_headers()
             self.wfile.write(JPEG)
@@ -180,8 +194,13 @@ def test_addresses_are_read_without_a_proxy_on_this_machine_only(here, monkeypat
         monkeypatch.setenv("no_proxy", "")
         assert sources.read(f"http://127.0.0.1:{port}/a.jpg") == JPEG
         assert sources.read("http://pictures.invalid/b.jpg") == JPEG
+        assert sources.read(f"HTTP://guest:s3%2Fcret@127.0.0.1:{port}/größe 1.jpg?a=b%20c") == JPEG
         server.shutdown()
-    assert asked == ["/a.jpg", "http://pictures.invalid/b.jpg"]
+    assert asked == ["/a.jpg", "http://pictures.invalid/b.jpg", "/gr%C3%B6%C3%9Fe%201.jpg?a=b%20c"]
+    assert authorization == [None, None, f"Basic {base64.b64encode(b'guest:s3/cret').decode()}"]
+    monkeypatch.delenv("http_proxy")
+    with pytest.raises(PictureError, match=r"cannot be read: its address is not valid$"):
+        sources.read("http://guest:s3/cret@127.0.0.1/a.jpg")
     for address in ("http://127.0.0.1:1/a.jpg", "http://[bad/a.jpg", "http://127.0.0.1:x/a.jpg", "https:///a.jpg"):
         with pytest.raises(PictureError, match="cannot be read"):
             sources.read(address)
