@@ -182,6 +182,7 @@ def test_what_is_censored_is_not_found_again(run, server, tmp_path, astronaut, s
 
 
 # Read as other colours than they were made of, or hardly to be seen: no face to a viewer either.
+UNLIKE = 40  # of 255, in the mean of a cell
 FACELESS = ("YCCK", "four components", "dark grey", "one bit", "profile: ")
 
 
@@ -191,13 +192,16 @@ def test_odd_pictures_are_censored_where_viewers_see_the_face(run, tmp_path, ast
         frame = opened.convert("RGB").resize((640, 360))
     shown = [v for v in [*table.jpegs(frame), *table.others(frame)] if not v.refused]
     shown = [vector for vector in shown if not any(word in vector.name for word in FACELESS)]
+    answers = table.answers()
+    photo = answers["format: PNG"].cells.astype(int)
+    # Parts of files make some of them white, a negative or a silhouette.
+    shown = [v for v in shown if "parts" not in v.name or abs(answers[v.name].cells - photo).max() < UNLIKE]
     for number, vector in enumerate(shown):
         (tmp_path / "in" / f"{number:03}.jpg").write_bytes(vector.data)
     options = ["--json", "--classes", "FACE_FEMALE"]
     censor = ["--censor", tmp_path / "out", "--censor-classes", "FACE_FEMALE", "--style", "fill"]
     result = run(tmp_path / "in", *options, *censor)
     assert result.exit_code == 0, result.stderr
-    answers = table.answers()
     for vector, found in zip(shown, lines(result), strict=True):
         answer = answers[vector.name]
         assert (found["width"] > found["height"]) == (answer.width > answer.height), vector.name
