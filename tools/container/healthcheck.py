@@ -142,6 +142,12 @@ def process_state(pid: int | str) -> tuple[str, str]:
     return fields[0], fields[19]
 
 
+def is_running(pid: int | str, started: str) -> bool:
+    """Whether a process that began at `started` (see `process_state`) is there and no zombie."""
+    state, begun = process_state(pid)
+    return begun == started and state not in GONE
+
+
 def ailing(server: int | str = "*") -> dict[int, str]:
     """The Python processes that have died, are stopped or hang.
 
@@ -158,7 +164,7 @@ def ailing(server: int | str = "*") -> dict[int, str]:
             note = path.read_bytes()
         except OSError:  # just removed, or somebody else's
             continue
-        if process_state(of)[1] != started or len(note) < _NOTE.size:  # that server has ended, or just begins
+        if not is_running(of, started) or len(note) < _NOTE.size:  # that server has ended, or just begins
             continue
         since, longest = _NOTE.unpack_from(note)
         working = time.monotonic_ns() - since if since else 0

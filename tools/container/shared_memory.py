@@ -13,7 +13,7 @@ import secrets
 from pathlib import Path
 from types import TracebackType
 
-from container.healthcheck import process_state
+from container.healthcheck import is_running
 
 SHARED_MEMORY = Path("/dev/shm")
 PREFIX = "nudenet-triton-"
@@ -97,7 +97,7 @@ def _remove_files_of_dead_steps(folder: Path) -> int:
     freed = 0
     for path in folder.glob("nudenet_*_*_*_*"):
         server, started = path.name.split("_")[2:4]
-        if process_state(server)[1] != started:
+        if not is_running(server, started):
             freed += _unlink(path)
     return freed
 

@@ -86,7 +86,11 @@ def test_a_run_removes_its_own(tmp_path: Path) -> None:
 
 def test_files_of_steps_go_with_their_server(tmp_path: Path) -> None:
     alive = f"nudenet_heartbeat_{os.getpid()}_{process_state(os.getpid())[1]}_1"
-    for name in (alive, f"nudenet_heartbeat_{os.getpid()}_1_1", "nudenet_inflight_4194305_77_all"):
+    zombie = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+    of_zombie = f"nudenet_heartbeat_{zombie.pid}_{process_state(zombie.pid)[1]}_1"
+    for name in (alive, of_zombie, f"nudenet_heartbeat_{os.getpid()}_1_1", "nudenet_inflight_4194305_77_all"):
         (tmp_path / name).write_bytes(b"1")
     remove_leftovers(tmp_path)
     assert names(tmp_path) == {alive}
+    zombie.wait()

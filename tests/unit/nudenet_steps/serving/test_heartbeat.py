@@ -140,6 +140,13 @@ def test_other_servers_are_left_out_and_ended_ones_forgotten(step, shared_memory
     _, kind, server, started, pid = file.name.split("_")
     file.rename(shared_memory / f"nudenet_{kind}_{server}_{int(started) + 1}_{pid}")  # the number has come again
     assert healthcheck.ailing() == {}
+    zombie = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+    of_zombie = shared_memory / f"nudenet_heartbeat_{zombie.pid}_{healthcheck.process_state(zombie.pid)[1]}_{pid}"
+    of_zombie.write_bytes(bytes(32))
+    assert healthcheck.ailing() == {}  # nobody collects it, as in a container without an init
     (shared_memory / "nudenet_heartbeat_4194305_1_2").touch()  # no system counts so far
     heartbeat.Heartbeat("nudenet_trt_0_0", server=os.getpid())
     assert not (shared_memory / "nudenet_heartbeat_4194305_1_2").exists()
+    assert not of_zombie.exists()
+    zombie.wait()

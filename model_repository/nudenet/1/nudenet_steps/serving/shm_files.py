@@ -34,11 +34,12 @@ def path(kind: str, name: object, server: int | None = None) -> Path:
 
 
 def _start_time(pid: int | str) -> str:
-    """Of a process, as /proc has it; empty if it is gone. Process ids come again."""
+    """Of a process, as /proc has it; empty if it is gone or a zombie. Process ids come again."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""
+    return "" if fields[0] == "Z" else fields[19]
 
 
 def server_process() -> int:
