@@ -55,12 +55,14 @@ def test_nothing_starts_without_a_password_a_certificate_and_keys(name: str):
     assert name in result.stderr
 
 
+@pytest.mark.needs("docker-compose")
 def test_each_profile_is_one_whole_service(services: dict[str, dict]):
     for profile in ("gpu", "cpu"):
         members = {name for name, service in services.items() if profile in service["profiles"]}
         assert members == {f"triton-{profile}", f"canary-{profile}", "proxy", "prometheus", "grafana"}
 
 
+@pytest.mark.needs("docker-compose")
 def test_everything_is_pinned_unprivileged_and_read_only(services: dict[str, dict]):
     for name, service in services.items():
         assert re.search(r":v?\d+\.\d+\.\d+$", service["image"]), f"{name}: {service['image']}"
@@ -68,6 +70,7 @@ def test_everything_is_pinned_unprivileged_and_read_only(services: dict[str, dic
         assert service["read_only"] is True and not service["user"].startswith("0"), name
 
 
+@pytest.mark.needs("docker-compose")
 def test_only_the_proxy_and_the_dashboards_are_published_and_on_this_machine(services: dict[str, dict]):
     published = {name: service["ports"] for name, service in services.items() if service.get("ports")}
     assert published.keys() == {"proxy", "prometheus", "grafana", "jaeger"}
@@ -77,6 +80,7 @@ def test_only_the_proxy_and_the_dashboards_are_published_and_on_this_machine(ser
         ), name
 
 
+@pytest.mark.needs("docker-compose")
 def test_the_proxy_reaches_what_the_servers_are_called(services: dict[str, dict]):
     (target,) = re.findall(r"^  server (\w+):(\d+) resolve", (DEPLOY / "nginx/servers-compose.conf").read_text(), re.M)
     for profile in ("gpu", "cpu"):
@@ -84,6 +88,7 @@ def test_the_proxy_reaches_what_the_servers_are_called(services: dict[str, dict]
     assert target[1] == "8001"
 
 
+@pytest.mark.needs("docker-compose")
 def test_the_gateway_asks_for_keys_reaches_the_servers_and_is_reached_by_the_proxy_only(services: dict[str, dict]):
     gateway = services["gateway"]
     options = dict(argument.split("=", 1) for argument in gateway["command"])
@@ -118,6 +123,7 @@ def test_shared_memory_holds_the_largest_requests(tmp_path: Path):
     assert few <= shm_size("triton-cpu") <= many
 
 
+@pytest.mark.needs("docker-compose")
 def test_prometheus_and_grafana_find_what_they_ask(services: dict[str, dict]):
     jobs = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())["scrape_configs"]
     hosts = {job["static_configs"][0]["targets"][0].split(":")[0] for job in jobs if "static_configs" in job}
