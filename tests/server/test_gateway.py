@@ -38,6 +38,7 @@ def test_answers_are_those_of_grpc(gateway, server, astronaut, data_folder):
         assert found == {"name": path.name} | {key: value for key, value in wanted.items() if key != "image"}
 
 
+@pytest.mark.needs("curl")
 def test_a_verdict_in_one_line_of_curl(gateway, data_folder):
     picture = data_folder / "astronaut_720p.jpg"
     done = subprocess.run(
