@@ -24,6 +24,21 @@ MATRICES = {
 }
 
 
+def record_alpha(path: Path, alpha: np.ndarray, count: int, codec: str = "libvpx-vp9", rate: int = 10) -> Path:
+    """Write black frames whose alpha, uint8 [h,w], is what players show, as WebM; each can be decoded alone."""
+    drawn = np.dstack([np.zeros((*alpha.shape, 3), np.uint8), alpha])
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, options={"auto-alt-ref": "0", "g": "1"})
+        stream.width, stream.height, stream.pix_fmt = alpha.shape[1], alpha.shape[0], "yuva420p"
+        stream.metadata["alpha_mode"] = "1"
+        for number in range(count):
+            frame = av.VideoFrame.from_ndarray(drawn, format="rgba").reformat(format="yuva420p")
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
 def record(
     path: Path,
     pixels: np.ndarray,

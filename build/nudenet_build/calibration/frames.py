@@ -235,9 +235,10 @@ def read_picture(path: Path) -> bytes:
 
 def _decode(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
     """Frames from where the container is, without those that cannot be decoded."""
+    decode = video.decoder(stream)
     for packet in container.demux(stream):
         try:
-            frames = packet.decode()
+            frames = decode(packet)
         except av.FFmpegError:  # this packet's trouble
             continue
         yield from frames

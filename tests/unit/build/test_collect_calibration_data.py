@@ -13,12 +13,14 @@ import av
 import cv2
 import numpy as np
 import pytest
+import simplejpeg
 import typer
 from PIL import Image
 from typer.testing import CliRunner
 
 import collect_calibration_data
 from collect_calibration_data import warnings
+from helpers import hostile, recordings
 from nudenet_build.calibration import calibration_file, frames
 from nudenet_build.graph.precision import load_calibration
 from nudenet_build.jpeg_files import encode_jpeg
@@ -45,6 +47,16 @@ def video(tmp_path_factory):
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def test_alpha_lies_on_white_also_behind_a_jump(tmp_path):
+    """As the stream tool and players see it; FFmpeg's own decoders see black."""
+    alpha = np.asarray(hostile.photo(96, 64, "L"))
+    path = recordings.record_alpha(tmp_path / "a.webm", alpha, 12, rate=1)
+    found = list(frames.Video(str(path), 12.0, 1.0).read(2, frozenset()))
+    assert float(found[1].key) > frames.SEEK_AHEAD
+    for frame in found:
+        assert np.abs(simplejpeg.decode_jpeg(frame.data).mean(2) - (255 - alpha)).mean() < 8
 
 
 def test_frames_are_what_the_server_feeds_its_detector(data_folder, tmp_path, onnx_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from types import MappingProxyType
@@ -67,7 +67,6 @@ class Video:
             endless = addresses.is_address(name) and self._container.size < 0
             self.live = kind in _LIVE_FORMATS or (kind in _RAW_MJPEG and endless)
             self.passthrough = self._stream.codec_context.name == "mjpeg"
-            self._decoder = _decoder_of_alpha(self._stream)
             self._rate = float(self._stream.average_rate or self._stream.guessed_rate or default_rate)
         except BaseException:
             self._container.close()
@@ -112,6 +111,7 @@ class Video:
             av.FFmpegError, OSError: the source breaks off.
         """
         timeline, aspect, begun = Timeline(self._rate), self._stream.sample_aspect_ratio, False
+        decode = decoder(self._stream)
         for packet in self._container.demux(self._stream):
             if self.passthrough and not begun and packet.size:
                 self.passthrough = self._is_plain(packet, aspect)
@@ -121,7 +121,7 @@ class Video:
                     yield timeline.seconds(_stamp(packet)), data
                 continue
             try:
-                frames = packet.decode() if self._decoder is None else self._decoder.decode(packet)
+                frames = decode(packet)
             except av.FFmpegError as error:  # this packet's trouble; the next ones may be whole
                 if packet.size and (begun or not self.live):  # a live stream may be joined in the middle of a group
                     reason = getattr(error, "strerror", None) or str(error)
@@ -147,12 +147,15 @@ class Video:
         return packet[begin : end + len(_JPEG_END)] if 0 <= begin < end else b""
 
 
-def _decoder_of_alpha(stream: av.video.stream.VideoStream) -> av.VideoCodecContext | None:
+def decoder(stream: av.video.stream.VideoStream) -> Callable[[av.Packet], list[av.VideoFrame]]:
+    """What makes frames of packets of this stream, with their alpha; after a jump in it ask anew."""
     has_alpha = any(key.lower() == "alpha_mode" and value == "1" for key, value in stream.metadata.items())
     name = _WITH_ALPHA.get(stream.codec_context.name) if has_alpha else None
-    found = None if name is None else av.CodecContext.create(name, "r")
-    assert found is None or isinstance(found, av.VideoCodecContext)
-    return found
+    if name is None:
+        return stream.decode
+    context = av.CodecContext.create(name, "r")
+    assert isinstance(context, av.VideoCodecContext)
+    return context.decode
 
 
 def _stamp(item: av.Packet | av.VideoFrame) -> float | None:

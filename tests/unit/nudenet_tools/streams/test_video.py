@@ -75,16 +75,7 @@ def test_a_matrix_that_is_not_quite_a_turn_is_the_nearest():
 def test_what_lives_in_the_alpha_channel_is_shown_on_white(tmp_path, codec):
     """FFmpeg's own decoders leave the alpha of WebM out: black, where players show a picture."""
     alpha = np.asarray(photo(96, 64, "L"))
-    with av.open(tmp_path / "a.webm", "w") as container:
-        stream = container.add_stream(codec, rate=10, options={"auto-alt-ref": "0"})
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuva420p"
-        stream.metadata["alpha_mode"] = "1"
-        drawn = np.dstack([np.zeros((64, 96, 3), np.uint8), alpha])
-        for number in range(3):
-            frame = av.VideoFrame.from_ndarray(drawn, format="rgba").reformat(format="yuva420p")
-            frame.pts = number
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    recordings.record_alpha(tmp_path / "a.webm", alpha, 3, codec)
     frames = read(tmp_path / "a.webm")
     assert len(frames) == 3
     assert np.abs(shown(tmp_path / "a.webm").mean(2) - (255 - alpha)).mean() < 8
