@@ -36,6 +36,10 @@ _TURNS = {
 }
 
 
+class _Shown(io.BytesIO):
+    """A file out of `as_shown`, which need not be asked again at each frame of it."""
+
+
 def read(data: bytes) -> np.ndarray | None:
     """Decode a picture file of any format that Pillow reads itself.
 
@@ -78,7 +82,7 @@ def opened(data: bytes) -> Image.Image | None:
     """
     shown = as_shown(data)
     try:
-        picture = Image.open(io.BytesIO(shown))
+        picture = Image.open(_Shown(shown))
     except Image.DecompressionBombError as error:
         raise PictureError(str(error)) from error
     except Exception as error:  # no picture, or headers that Pillow cannot read: it raises many kinds
@@ -129,10 +133,12 @@ def upright_rgb(picture: Image.Image) -> np.ndarray:
             its colours.
     """
     data = file_colours.file_behind(picture)
-    shown = as_shown(data) if picture.format in ("PNG", "BMP") else data
+    if picture.format not in ("PNG", "BMP") or isinstance(getattr(picture, "fp", None), _Shown):
+        return _upright_rgb(picture, data)
+    shown = as_shown(data)
     if shown == data:
         return _upright_rgb(picture, data)
-    with Image.open(io.BytesIO(shown)) as again:
+    with Image.open(_Shown(shown)) as again:
         again.seek(picture.tell())
         return _upright_rgb(again, shown)
 

@@ -64,7 +64,7 @@ def frames(data: bytes, most_pixels: int, most_frames: int) -> Iterator[bytes]:
             except PictureError:
                 raise
             except Exception as error:
-                raise PictureError(f"damaged {kind}: frame {number}: {str(error) or repr(error)}") from error
+                raise convert.damaged(f"{kind}: frame {number}", error) from error
 
 
 def _take(stream: BinaryIO) -> bytes:
