@@ -18,7 +18,7 @@ BF16 = "BF16, OpenVINO"
 INT8_OPENVINO = "INT8 asymmetric, OpenVINO"
 INT8 = "INT8 symmetric, ONNX Runtime"
 INT8_FP16 = "INT8 symmetric + FP16, ONNX Runtime"
-ON_LARGEST = "FP32, on 320x320 (mixed request)"
+ON_LARGEST = "FP32, on 320x320 (mixed request to a plan)"
 FULL_DECODE = "FP32, full JPEG decode"
 NUDENET = "NudeDetector"
 

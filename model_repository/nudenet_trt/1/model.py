@@ -4,6 +4,7 @@ import gc
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
@@ -16,7 +17,7 @@ if not (STEPS / "nudenet_steps").is_dir():
     )
 sys.path.append(str(STEPS))
 
-from nudenet_steps.engines import check_canvas, choose_input, engine_class, groups
+from nudenet_steps.engines import check_canvas, choose_input, engine_class, groups, join, split
 from nudenet_steps.preprocess.canvas import served
 from nudenet_steps.serving import failures, model_parameters
 from nudenet_steps.serving.heartbeat import Heartbeat
@@ -54,40 +55,52 @@ class TritonPythonModel:
     def execute(self, requests):
         with self.heartbeat:
             taken = [self._take(request) for request in requests]
-            parts = [one for one in taken if not isinstance(one, pb_utils.InferenceResponse)]
-            count = sum(part.shape[0] for part in parts)
+            good = [parts for parts in taken if not isinstance(parts, pb_utils.InferenceResponse)]
+            count = sum(part.shape[0] for parts in good for part in parts)
             self.pictures.add(count)
             try:
-                answers = iter(self._answer(parts, count))
+                answers = iter(self._answer(good, count))
             finally:
                 self.pictures.add(-count)
             self.counters.flush()
             return [one if isinstance(one, pb_utils.InferenceResponse) else next(answers) for one in taken]
 
     def _take(self, request):
-        """What the engine takes of one request, or the response that refuses it."""
+        """What the engine takes of one request, see `split`, or the response that refuses it."""
         try:
-            tensor = choose_input({name: pb_utils.get_input_tensor_by_name(request, name) for name in self.inputs})
+            given = {name: pb_utils.get_input_tensor_by_name(request, name) for name in self.inputs}
+            tensor = choose_input(given)
             check_canvas(tensor.shape(), self.canvases)
-            return self.engine.take(tensor)
+            geometry = given.get("geometry")
+            of_pictures = None if geometry is None else geometry.as_numpy()
+            return split(self.engine.take(tensor), of_pictures, self.canvases)
         except ValueError as error:
             return self.failures.response(error)
 
-    def _answer(self, parts, count):
-        """One response for each part."""
-        responses: dict[int, pb_utils.InferenceResponse] = {}
+    def _answer(self, taken, count):
+        """One response for each request, given as its parts."""
+        parts = [part for own in taken for part in own]
+        outputs: dict[int, Any] = {}  # of each part: its candidates, or why there are none
         for group in groups(parts):
             try:
-                output = self.engine.infer([parts[i] for i in group], alone=self.pictures.total() == count)
+                output = self.engine.infer([parts[k] for k in group], alone=self.pictures.total() == count)
             except Exception as error:
-                responses |= {i: self.failures.response(error) for i in group}
+                outputs |= dict.fromkeys(group, error)
                 continue
             canvas = "x".join(map(str, parts[group[0]].shape[2:]))
             self.counters.add(BATCHES, 1, canvas)
             self.counters.add(BATCH_PICTURES, len(output), canvas)
             start = 0
-            for i in group:
-                end = start + parts[i].shape[0]
-                responses[i] = pb_utils.InferenceResponse([pb_utils.Tensor("output", output[start:end])])
+            for k in group:
+                end = start + parts[k].shape[0]
+                outputs[k] = output[start:end]
                 start = end
-        return [responses[i] for i in range(len(parts))]
+        in_order = iter(range(len(parts)))
+        return [self._respond([outputs[next(in_order)] for _ in own]) for own in taken]
+
+    def _respond(self, outputs):
+        """The response of one request, given what became of its parts."""
+        error = next((one for one in outputs if isinstance(one, Exception)), None)
+        if error is not None:
+            return self.failures.response(error)
+        return pb_utils.InferenceResponse([pb_utils.Tensor("output", join(outputs))])

@@ -21,6 +21,14 @@ def test_address_shape_and_type_travel(dtype):
     assert tensor.dtype == dtype
 
 
+def test_slices_are_views_as_in_numpy():
+    pixels = np.zeros((4, 3, 320, 320), np.uint8)
+    tensor = dlpack.GpuTensor(dlpack.export(pixels.ctypes.data, pixels.shape, pixels.dtype, 0))
+    cut, same = tensor[2:3, 1:, 5:180, 7:320], pixels[2:3, 1:, 5:180, 7:320]
+    assert (cut.address, cut.shape, cut.strides, cut.dtype) == (same.ctypes.data, same.shape, same.strides, same.dtype)
+    assert tensor.shape == pixels.shape
+
+
 def test_the_description_lives_until_its_consumer_is_done():
     capsule = dlpack.export(0x1000, (1, 2), np.float32, 3)
     address = _pointer(capsule, b"dltensor")

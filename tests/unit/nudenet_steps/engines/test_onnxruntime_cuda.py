@@ -62,6 +62,11 @@ class Runtime(types.ModuleType):
         self.copies.append((source, size, kind.name.removeprefix("cudaMemcpy")))
         return (self.status,)
 
+    def cudaMemcpy2DAsync(self, to, pitch, source, source_pitch, width, height, kind, stream):
+        for i in range(height):
+            self.cudaMemcpyAsync(to + i * pitch, source + i * source_pitch, width, kind, stream)
+        return (self.status,)
+
 
 class Session:
     """ONNX Runtime's session; candidate k of a picture is k times its mean."""
@@ -192,6 +197,15 @@ def test_canvases_do_not_mix(engine, pictures):
     first, second = engine.infer([pictures[:2]]), engine.infer([turned[:3]])
     np.testing.assert_allclose(first, expected(pictures[:2]), rtol=1e-5)
     np.testing.assert_allclose(second, expected(turned[:3]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("height, width", [(4, 8), (9, 5), (9, 8)])
+def test_what_is_cut_out_of_larger_pictures_arrives_whole(engine, pictures, height, width):
+    larger = np.full((8, 3, height, width), 7, pictures.dtype)
+    larger[:, :, :4, :5] = pictures
+    on_gpu = dlpack.GpuTensor(dlpack.export(larger.ctypes.data, larger.shape, larger.dtype, 0))
+    parts = [one[i:j, :, :4, :5] for one, i, j in ((on_gpu, 0, 1), (larger, 1, 2), (on_gpu, 2, 4), (on_gpu, 7, 8))]
+    np.testing.assert_allclose(engine.infer(parts), expected(pictures[[0, 1, 2, 3, 7]]), rtol=1e-5)
 
 
 def test_only_fp32_gives_up_tensor_cores(engine, tmp_path):

@@ -78,11 +78,26 @@ class Batch:
 
     def _send(self, part: np.ndarray | GpuTensor, start: int) -> None:
         kinds, row = self._cuda.cudaMemcpyKind, self._host_input[0].nbytes
+        target = self.input_address + start * row
         if isinstance(part, GpuTensor):
-            address, kind = part.address, kinds.cudaMemcpyDeviceToDevice
+            self._copy_planes(part, target)
         else:
             address, kind = self._address(part, start), kinds.cudaMemcpyHostToDevice
-        self._cuda.cudaMemcpyAsync(self.input_address + start * row, address, len(part) * row, kind, self._stream)
+            self._cuda.cudaMemcpyAsync(target, address, len(part) * row, kind, self._stream)
+
+    def _copy_planes(self, part: GpuTensor, target: int) -> None:
+        """From GPU to GPU: at once, or plane by plane where `part` was cut out of larger pictures."""
+        kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+        pictures, planes, height, width = part.shape
+        line, plane = width * part.dtype.itemsize, height * width * part.dtype.itemsize
+        if part.strides[:3] == (planes * plane, plane, line):
+            self._cuda.cudaMemcpyAsync(target, part.address, pictures * planes * plane, kind, self._stream)
+            return
+        for i in range(pictures):
+            for j in range(planes):
+                source = part.address + i * part.strides[0] + j * part.strides[1]
+                self._cuda.cudaMemcpy2DAsync(target, line, source, part.strides[2], line, height, kind, self._stream)
+                target += plane
 
     def _address(self, part: np.ndarray, start: int) -> int:
         """Where the GPU can read `part`: in place, or copied to row `start` of the page-locked memory."""

@@ -5,7 +5,9 @@ Layout: dlpack.h, version 0. No Triton import.
 
 from __future__ import annotations
 
+import copy
 import ctypes
+import math
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ import numpy as np
 _NAME = b"dltensor"
 _CUDA = 2  # kDLCUDA
 # kDLUInt and kDLFloat with their bits
-_TYPES = {np.dtype(np.uint8): (1, 8), np.dtype(np.float32): (2, 32)}
+_TYPES: dict[np.dtype, tuple[int, int]] = {np.dtype(np.uint8): (1, 8), np.dtype(np.float32): (2, 32)}
 _DTYPES = {code: dtype for dtype, code in _TYPES.items()}
 
 
@@ -66,7 +68,10 @@ def export(address: int, shape: tuple[int, ...], dtype: Any, device: int) -> Any
 
 
 class GpuTensor:
-    """A tensor in GPU memory that somebody else owns: `address`, `shape` and `dtype`; valid while this lives."""
+    """A tensor in GPU memory that somebody else owns; valid while this, or what was cut of it, lives.
+
+    `address` is that of the first element, `strides` are in bytes; `shape` and `dtype` as in numpy.
+    """
 
     def __init__(self, capsule: Any) -> None:
         tensor = _ManagedTensor.from_address(_pointer(capsule, _NAME)).tensor
@@ -76,10 +81,19 @@ class GpuTensor:
         self._capsule = capsule
         self.shape = tuple(tensor.shape[i] for i in range(tensor.ndim))
         self.dtype = dtype
+        self.strides = tuple(dtype.itemsize * math.prod(self.shape[i + 1 :]) for i in range(tensor.ndim))
         self.address = tensor.data + tensor.byte_offset
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    def __getitem__(self, slices: tuple[slice, ...]) -> GpuTensor:
+        """What these slices, one for each dimension and all of step 1, cut out, as in numpy: a view."""
+        cut = copy.copy(self)
+        edges = [one.indices(length)[:2] for one, length in zip(slices, self.shape, strict=True)]
+        cut.shape = tuple(end - start for start, end in edges)
+        cut.address = self.address + sum(start * step for (start, _), step in zip(edges, self.strides, strict=True))
+        return cut
 
 
 def take(tensor: Any) -> np.ndarray | GpuTensor:

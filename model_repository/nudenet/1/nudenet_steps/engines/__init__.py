@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from nudenet_steps.preprocess.canvas import CANVASES, Canvas
+from nudenet_steps.preprocess.canvas import CANVASES, Canvas, smallest
 
 # The parameter `engine` of nudenet_trt -> module in this package, class.
 ENGINES = {
@@ -53,13 +53,17 @@ class Engine(Protocol):
         """
 
     def take(self, tensor: Any) -> Any:
-        """What `infer` takes out of Triton's tensor, if possible without a copy; has ``shape`` and ``dtype``."""
+        """What `infer` takes out of Triton's tensor, if possible without a copy.
+
+        It has ``shape`` and ``dtype``, and can be cut like ``part[1:2, :, :180, :320]``.
+        """
 
     def infer(self, parts: Sequence[Any], alone: bool = True) -> np.ndarray:
         """Run the parts as one batch.
 
         Args:
-            parts: one a request, [n_i,3,height,width] each: all of one canvas, and all UINT8 0..255 or FP32 in [0,1].
+            parts: [n_i,3,height,width] each: all of one canvas, and all UINT8 0..255 or FP32 in [0,1]. They are views
+                of larger pictures where a request has several canvases, see `split`.
             alone: no other instance of the model is at work.
 
         Returns:
@@ -103,6 +107,52 @@ def check_canvas(shape: Sequence[int], canvases: Sequence[Canvas]) -> None:
     if tuple(shape[2:]) not in canvases or shape[1] != 3:
         sizes = ", ".join(f"[n,3,{canvas.height},{canvas.width}]" for canvas in canvases)
         raise ValueError(f"shape {list(shape)} is not served by nudenet_trt; send one of {sizes}")
+
+
+def split(part: Any, geometry: np.ndarray | None, canvases: Sequence[Canvas]) -> list[Any]:
+    """The pictures of one request on the canvases that they would have alone, so that no answer depends on neighbours.
+
+    Args:
+        part: [n,3,height,width], on the smallest canvas that holds all of its pictures.
+        geometry: FP32 [n,4] of these pictures, as `nudenet_preprocess` answers it; None from whoever calls the detector
+            directly: then they stay as they are.
+        canvases: which are served.
+
+    Returns:
+        `part` itself, or a view [1,3,height,width] for each picture.
+
+    Raises:
+        ValueError: geometry of other pictures.
+    """
+    count, _, *size = part.shape
+    if geometry is None or count == 1:
+        return [part]
+    if geometry.shape != (count, 4) or not (np.isfinite(geometry) & (geometry >= 0)).all():
+        raise ValueError(f"'geometry' must be what nudenet_preprocess answers for the same {count} pictures")
+    together = Canvas(*size)
+    own = [
+        smallest([(width, height)], canvases) if width and height else together  # refused: black
+        for *_, width, height in geometry.tolist()
+    ]
+    if all(canvas == together for canvas in own):
+        return [part]
+    for i, canvas in enumerate(own):
+        if canvas.height > together.height or canvas.width > together.width:
+            raise ValueError(
+                f"'geometry' says that picture {i} takes {canvas.height}x{canvas.width}; "
+                f"the pixels are {together.height}x{together.width}"
+            )
+    return [part[i : i + 1, :, : canvas.height, : canvas.width] for i, canvas in enumerate(own)]
+
+
+def join(outputs: Sequence[np.ndarray]) -> np.ndarray:
+    """The candidates of one request, FP32 [n,candidates,6], of its pieces' outputs; zeros fill up smaller canvases."""
+    if len(outputs) == 1:
+        return outputs[0]
+    joined = np.zeros((len(outputs), max(output.shape[1] for output in outputs), 6), np.float32)
+    for row, output in zip(joined, outputs, strict=True):
+        row[: output.shape[1]] = output[0]
+    return joined
 
 
 def groups(parts: Sequence[Any]) -> list[list[int]]:
