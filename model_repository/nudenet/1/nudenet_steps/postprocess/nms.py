@@ -1,4 +1,4 @@
-"""Candidates to detections: threshold, class-agnostic non-maximum suppression, source pixels. Pure numpy."""
+"""Candidates to detections: threshold, class-agnostic non-maximum suppression, source pixels. Pure numpy and OpenCV."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from reprlib import repr as quoted  # shortened: gRPC drops errors of more than 8 kB
 
+import cv2
 import numpy as np
 
 from nudenet_steps.serving.failures import RequestError
@@ -15,6 +16,8 @@ ELSEWHERE = ("on_error", "policy", "encoding")  # request parameters that other 
 # Suppression takes time with the square of its candidates, so only the best enter it. On the pictures of
 # build/accuracy.py no detection changes from a confidence threshold of 0.001 upwards (docs/accuracy.md).
 TOP_K = 300
+_SCALES, _LIMITS = [0, 1, 0, 1], [2, 3, 2, 3]  # of a box's coordinates, in geometry
+_EQUAL = np.ones(TOP_K, np.float32)
 
 
 class ParameterError(RequestError):
@@ -97,10 +100,10 @@ def detect(candidates: np.ndarray, geometry: np.ndarray, settings: Settings) -> 
     found = candidates[candidates[:, 5] >= settings.confidence_threshold]
     if not len(found):
         return found
-    x_scale, y_scale, width, height = geometry
     boxes = found[:, :4]  # `found` is a copy: boolean indexing
-    boxes *= (x_scale, y_scale, x_scale, y_scale)
-    np.clip(boxes, 0, (width, height, width, height), out=boxes)
+    boxes *= geometry[_SCALES]
+    np.maximum(boxes, 0, out=boxes)
+    np.minimum(boxes, geometry[_LIMITS], out=boxes)
     sizes = boxes[:, 2:] - boxes[:, :2]
     inside = (sizes > 0).all(axis=1)  # what lay wholly in the padding has no area left; NaN is dropped too
     if not inside.all():
@@ -109,40 +112,11 @@ def detect(candidates: np.ndarray, geometry: np.ndarray, settings: Settings) -> 
             return found
     order = np.argsort(-found[:, 5], kind="stable")[:TOP_K]
     found = found[order]
-    # Which classes are asked for is looked at after suppression, so all that remain may be needed then.
-    most = settings.max_detections if settings.classes is None else len(found)
-    found = found[_suppress(found[:, :4], sizes[order], settings.iou_threshold, most)]
+    rectangles = np.concatenate([found[:, :2], sizes[order]], axis=1)
+    scores = _EQUAL[: len(found)]  # they are in order already
+    kept = cv2.dnn.NMSBoxes(rectangles, scores, 0, settings.iou_threshold)  # type: ignore[arg-type]
+    found = found[kept]
+    # After suppression, so that it never changes a box.
     if settings.classes is not None:
         found = found[np.isin(found[:, 4].astype(np.int64), list(settings.classes))]
     return found[: settings.max_detections]
-
-
-def _suppress(boxes: np.ndarray, sizes: np.ndarray, iou_threshold: float, most: int) -> list[int]:
-    """Greedy non-maximum suppression.
-
-    Args:
-        boxes: [N,4]: x1, y1, x2, y2, best first.
-        sizes: [N,2]: their width and height, above 0.
-        iou_threshold: a box that overlaps a kept one by more is dropped.
-        most: boxes to keep at most.
-
-    Returns:
-        indices of the kept boxes, best first.
-    """
-    x1, y1, x2, y2 = np.ascontiguousarray(boxes.T)  # numpy takes half of the time for neighbours in memory
-    overlap = np.minimum.outer(x2, x2) - np.maximum.outer(x1, x1)
-    np.maximum(overlap, 0, out=overlap)
-    height = np.minimum.outer(y2, y2) - np.maximum.outer(y1, y1)
-    overlap *= np.maximum(height, 0, out=height)
-    area = sizes[:, 0] * sizes[:, 1]
-    union = np.add.outer(area, area) - overlap
-    apart = overlap <= np.multiply(union, iou_threshold, out=union)
-    left = np.ones(len(boxes), bool)
-    kept: list[int] = []
-    for i in range(len(boxes)):
-        if left[i]:
-            kept.append(i)
-            if len(kept) == most:
-                break
-            left &= apart[i]
-    return kept

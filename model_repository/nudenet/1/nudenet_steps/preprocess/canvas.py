@@ -9,6 +9,7 @@ read it from here. docs/canvases.md has what each costs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 LONGER_SIDE = 320  # pixels of a scaled picture's longer side, NudeNet's own
@@ -52,14 +53,18 @@ def smallest(sizes: Iterable[tuple[int, int]], canvases: Sequence[Canvas] = CANV
         sizes: (width, height) of each source picture, upright, in pixels; without any the first canvas is taken.
         canvases: which are served, at least one.
     """
-    pictures = list(sizes)
-    if not pictures:
+    return _smallest(frozenset(sizes), tuple(canvases))
+
+
+@lru_cache(maxsize=1024)  # cameras send the same sizes again and again
+def _smallest(sizes: frozenset[tuple[int, int]], canvases: tuple[Canvas, ...]) -> Canvas:
+    if not sizes:
         return canvases[0]
 
     def rank(canvas: Canvas) -> tuple[bool, float, int]:
-        if all(canvas.holds(*size) for size in pictures):
+        if all(canvas.holds(*size) for size in sizes):
             return (False, 0.0, canvas.area)
-        least = min(min(canvas.width / w, canvas.height / h) * max(w, h) for w, h in pictures)
+        least = min(min(canvas.width / w, canvas.height / h) * max(w, h) for w, h in sizes)
         return (True, -least, canvas.area)
 
     return min(canvases, key=rank)
