@@ -63,9 +63,7 @@ def serve(
     precision: Annotated[
         str, typer.Option(help="Of the detector: auto, FP32, BF16, INT8 (cpu); FP32, FP16 (cuda).")
     ] = "",
-    decoder: Annotated[
-        str, typer.Option(help="For cuda: cpu, or nvjpeg for the GPU's JPEG engine, which overlooks damaged files.")
-    ] = "",
+    decoder: Annotated[str, typer.Option(help="For cuda: cpu, or nvjpeg for the GPU's JPEG engine.")] = "",
     rehearse: Annotated[
         bool, typer.Option(help="The production configuration as it is, with a stand-in engine for the plan.")
     ] = False,

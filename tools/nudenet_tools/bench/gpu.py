@@ -90,7 +90,7 @@ def _decode_worker(kind: str, batch: int, seconds: float, files: list[bytes], re
     if kind == "nvjpeg":
         from nudenet_steps.preprocess.gpu_decoder import GpuDecoder
 
-        chosen: cpu_decoder.CpuDecoder | GpuDecoder = GpuDecoder(False, BATCH)
+        chosen: cpu_decoder.CpuDecoder | GpuDecoder = GpuDecoder(True, BATCH)
     else:
         chosen = cpu_decoder.CpuDecoder(True)
 
@@ -102,6 +102,7 @@ def _decode_worker(kind: str, batch: int, seconds: float, files: list[bytes], re
         chosen.decode([picture for picture in pictures if isinstance(picture, cpu_decoder.Picture)])
 
     run(0)
+    run(0)  # the GPU's decoder takes files with known headers only
     count, begin, cpu = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - begin < seconds:
         run(count)
@@ -143,6 +144,7 @@ def measure_ensemble(
         report = {
             "decoder": kind,
             "mps": shared,
+            "strict": True,
             "engine": server.engine(),
             "instances": dict(tuned.instances),
             "seconds_to_ready": server.seconds_to_ready,
@@ -176,6 +178,8 @@ def _tables(report: dict) -> None:
     console.print(table)
     if "decoder_differences" in report:
         console.print("GPU's decoder against the CPU's, of 255: " + json.dumps(report["decoder_differences"]))
+    if "damage" in report:
+        console.print("damaged files, refused by the GPU's decoder as by the CPU's: " + json.dumps(report["damage"]))
     for ensemble in report["ensemble"]:
         console.print(bench_report.gpu_ensemble_table(ensemble).rich())
         console.print("answers under load against FP32 on the CPU: " + json.dumps(ensemble["answers"]))
@@ -196,6 +200,7 @@ def gpu(
     report["decode"], report["ensemble"] = [], []
     if "nvjpeg" in decoders:
         report["decoder_differences"] = gpu_checks.check_decoder(files)
+        report["damage"] = gpu_checks.check_damage(files)
     for name in decoders.split(","):
         kind, _, mode = name.partition("+")
         with mps.running() if mode == "mps" else contextlib.nullcontext():

@@ -171,25 +171,42 @@ def _of_open_loop(load: dict) -> list[Promise]:
 def gpu_setting(ensemble: dict) -> str:
     """What one ensemble of a report of ``bench.py gpu`` ran with, and whether SECURITY.md forbids it for strangers."""
     setting = f"decoder {ensemble['decoder']}" + (" with CUDA MPS" if ensemble.get("mps") else "")
-    return setting + (f" ({NOT_STRICT})" if ensemble["decoder"] == "nvjpeg" else "")
+    return setting + ("" if _is_strict(ensemble) else f" ({NOT_STRICT})")
+
+
+def _is_strict(ensemble: dict) -> bool:
+    """Whether damaged files were refused; early reports do not say, and the GPU's decoder could not then."""
+    return ensemble.get("strict", ensemble["decoder"] == "cpu")
 
 
 def best_gpu(report: dict) -> tuple[dict, dict]:
     """(ensemble, load) with the highest throughput of a report of ``bench.py gpu``."""
-    pairs = [(ensemble, load) for ensemble in report["ensemble"] for load in ensemble["loads"]]
+    return _best_load(report["ensemble"])
+
+
+def _best_load(ensembles: Iterable[dict]) -> tuple[dict, dict]:
+    pairs = [(ensemble, load) for ensemble in ensembles for load in ensemble["loads"]]
     return max(pairs, key=lambda pair: pair[1]["throughput"])
 
 
 def of_gpu(report: dict) -> list[Promise]:
-    """The promises for one H100 from a report of gpu_bench.py."""
-    ensemble, load = best_gpu(report)
-    quickest = min(report["ensemble"], key=lambda each: at_level(each["loads"], 1)["p50"])
-    p50 = at_level(quickest["loads"], 1)["p50"]
+    """The promises for one H100 from a report of ``bench.py gpu``: what may serve strangers first."""
+    strict = [ensemble for ensemble in report["ensemble"] if _is_strict(ensemble)]
     engine = max(report["engine"], key=lambda row: row["batch"])
     ratio = engine["infer_ms"] / engine["replay_ms"]
+    return [
+        *(_of_gpu_loads(strict, 3600, 5) if strict else ()),
+        *_of_gpu_loads(report["ensemble"], 8000, 3.2),
+        Promise(f"engine at batch {engine['batch']} to its CUDA graph", "<= 1.2", ratio, "x", ratio <= 1.2),
+    ]
+
+
+def _of_gpu_loads(ensembles: list[dict], least: int, most_ms: float) -> list[Promise]:
+    ensemble, load = _best_load(ensembles)
+    quickest = min(ensembles, key=lambda each: at_level(each["loads"], 1)["p50"])
+    rate, p50 = load["throughput"], at_level(quickest["loads"], 1)["p50"]
     name = f"pictures/s from 720p JPEG at concurrency {load['level']:g}, {gpu_setting(ensemble)}"
     return [
-        Promise(name, ">= 5,000", load["throughput"], "", load["throughput"] >= 5000),
-        Promise(f"p50 at concurrency 1, {gpu_setting(quickest)}", "< 4 ms", p50, " ms", p50 < 4),
-        Promise(f"engine at batch {engine['batch']} to its CUDA graph", "<= 1.3", ratio, "x", ratio <= 1.3),
+        Promise(name, f">= {least:,}", rate, "", rate >= least),
+        Promise(f"p50 at concurrency 1, {gpu_setting(quickest)}", f"<= {most_ms:g} ms", p50, " ms", p50 <= most_ms),
     ]

@@ -34,7 +34,7 @@ def for_cuda(cpu_cores: int, decoder: str = "cpu", precision: str = "FP16", shar
     """The cuda configuration on a host with `cpu_cores` cores and one GPU.
 
     Args:
-        decoder: cpu, or nvjpeg for the GPU's JPEG engine, which does not report damage inside a file.
+        decoder: cpu, or nvjpeg for the GPU's JPEG engine.
         precision: FP16 or FP32.
         shared: processes share the GPU through CUDA MPS; without it they take turns, and fewer are better.
     """
@@ -52,7 +52,7 @@ def for_cuda(cpu_cores: int, decoder: str = "cpu", precision: str = "FP16", shar
             "nudenet_postprocess": max(1, postprocessors),
         },
         parameters={
-            "nudenet_preprocess": {"decoder": decoder, "strict": "false" if on_gpu else "true"},
+            "nudenet_preprocess": {"decoder": decoder},
             "nudenet_trt": {"precision": precision},
         },
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import enum
 import mmap
 import os
 import sys
@@ -14,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 
+from helpers.cuda_on_host import CudaOnHost, array_at
 from nudenet_steps.cuda import dlpack
 from nudenet_steps.cuda.runtime import CudaError
 from nudenet_steps.engines import EngineError, onnx_graphs
@@ -22,50 +21,6 @@ from nudenet_steps.preprocess.canvas import Canvas
 
 SHAPE, CANDIDATES = (3, 4, 5), 7
 CANVASES = (Canvas(4, 5), Canvas(5, 4))
-
-
-class Runtime(types.ModuleType):
-    """`cuda.bindings.runtime` on host memory; copies are done when they are asked for."""
-
-    cudaMemcpyKind = enum.IntEnum(
-        "cudaMemcpyKind", "cudaMemcpyHostToDevice cudaMemcpyDeviceToHost cudaMemcpyDeviceToDevice"
-    )
-    cudaStreamNonBlocking = 1
-    cudaHostRegisterDefault = 0
-
-    def __init__(self):
-        super().__init__("cuda.bindings.runtime")
-        self.memory, self.copies, self.status = [], [], 0
-
-    def cudaMalloc(self, size):
-        self.memory.append(ctypes.create_string_buffer(size))
-        return 0, ctypes.addressof(self.memory[-1])
-
-    cudaMallocHost = cudaMalloc
-
-    def cudaFree(self, address):
-        return (0,)
-
-    cudaFreeHost = cudaFree
-
-    def cudaStreamCreateWithFlags(self, flags):
-        return 0, 5
-
-    def cudaStreamSynchronize(self, stream):
-        return (0,)
-
-    def cudaHostRegister(self, address, size, flags):
-        return (0,)
-
-    def cudaMemcpyAsync(self, to, source, size, kind, stream):
-        ctypes.memmove(to, source, size)
-        self.copies.append((source, size, kind.name.removeprefix("cudaMemcpy")))
-        return (self.status,)
-
-    def cudaMemcpy2DAsync(self, to, pitch, source, source_pitch, width, height, kind, stream):
-        for i in range(height):
-            self.cudaMemcpyAsync(to + i * pitch, source + i * source_pitch, width, kind, stream)
-        return (self.status,)
 
 
 class Session:
@@ -96,15 +51,10 @@ class Session:
 
 class Binding:
     def bind_input(self, name, device, index, dtype, shape, address):
-        self.input = _at(address, shape, dtype)
+        self.input = array_at(address, shape, dtype)
 
     def bind_output(self, name, device, index, dtype, shape, address):
-        self.output = _at(address, shape, dtype)
-
-
-def _at(address, shape, dtype):
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address)).view(dtype).reshape(shape)
+        self.output = array_at(address, shape, dtype)
 
 
 class RunOptions:
@@ -114,7 +64,7 @@ class RunOptions:
 
 @pytest.fixture
 def runtime(monkeypatch):
-    runtime = Runtime()
+    runtime = CudaOnHost()
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", runtime)
     onnxruntime = types.ModuleType("onnxruntime")
     onnxruntime.__version__ = "1"

@@ -22,11 +22,6 @@ def make(name: str, strict: bool, max_batch: int, dtype: type, device: int) -> D
     """
     if name == "cpu":
         return CpuDecoder(strict, max_batch, dtype)
-    if strict:
-        raise ValueError(
-            "the GPU's decoder does not report damage inside a file: set strict to false to accept that, "
-            "or decoder to cpu"
-        )
     if dtype != np.uint8:
         raise ValueError("decoder nvjpeg writes UINT8: the output must be 'pixels'; or set decoder to cpu")
     from nudenet_steps.preprocess.gpu_decoder import GpuDecoder, is_shared

@@ -2,6 +2,9 @@
 
 nvJPEG is called directly: nvImageCodec's decoder reaches a third of its rate on 720p frames (bench/NOTES.md).
 The hardware takes baseline files; all others, small ones and those with other colours than sRGB go to the CPU decoder.
+It says nothing of damage. So with `strict` it decodes a file only where the CPU's decoder has accepted another one with
+the same headers, and what it gives counts only where `gpu_damage` finds the entropy-coded data whole; the CPU's decoder
+judges the rest.
 No Triton import: usable and testable alone, on a machine with an NVIDIA GPU that has the JPEG engine (A100, H100, ...).
 """
 
@@ -9,26 +12,24 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
-from cuda.bindings import driver as _driver
-from cuda.bindings import nvrtc as _nvrtc
-from cuda.bindings import runtime as _runtime
 
 from nudenet_steps.cuda import dlpack
-from nudenet_steps.cuda.runtime import Checked, page_locked
+from nudenet_steps.cuda.kernels import Kernel, runtime
+from nudenet_steps.cuda.runtime import page_locked
+from nudenet_steps.preprocess import entropy
 from nudenet_steps.preprocess.canvas import LARGEST, Canvas
 from nudenet_steps.preprocess.cpu_decoder import CpuDecoder, Picture
-
-driver, nvrtc, runtime = Checked(_driver), Checked(_nvrtc), Checked(_runtime)
+from nudenet_steps.preprocess.gpu_damage import MAX_BYTES, MAX_CODINGS, MAX_INTERVALS, DamageCheck
 
 _HARDWARE_BACKEND = 3  # NVJPEG_BACKEND_HARDWARE
 _PLANAR_RGB = 3  # NVJPEG_OUTPUT_RGB
 _LIBRARIES = ("libnvjpeg.so.13", "libnvjpeg.so.12", "libnvjpeg.so")
 _EOI = b"\xff\xd9"
-_SCAN_HEADER_BYTES = 14  # marker, length, three components: their tables, spectral selection
-_MAX_REMEMBERED, _MAX_HEADER_BYTES = 256, 16384  # headers, 600 bytes each without EXIF data: 4 MB at most
+_MAX_HEADER_BYTES = 16384  # that are remembered, `MAX_CODINGS` times; 600 bytes are usual
 
 # Area average (what INTER_AREA does): each output pixel is the mean of the source rectangle that it covers.
 _KERNEL = r"""
@@ -68,6 +69,26 @@ class GpuError(RuntimeError):
     """No nvJPEG or JPEG engine, or a call to it failed; the message says what to do."""
 
 
+@dataclass
+class _Headers:
+    """What is known of files with the same headers."""
+
+    is_supported: bool  # by the hardware
+    slot: int  # of `coding` in `DamageCheck`
+    coding: entropy.Coding | None  # None: not to be checked on the GPU
+    is_accepted: bool = False  # a file was, by the CPU's decoder
+
+
+class _Chosen(NamedTuple):
+    """A picture that the GPU decodes."""
+
+    number: int  # in the batch
+    offset: int  # of its memory, see `GpuDecoder.allocate`
+    picture: Picture
+    slot: int  # of its coding
+    intervals: list[entropy.Interval]
+
+
 class _Image(ctypes.Structure):
     _fields_ = (("channel", ctypes.c_void_p * 4), ("pitch", ctypes.c_size_t * 4))
 
@@ -97,6 +118,7 @@ class GpuDecoder:
         """Set up decoder, kernel and memory on GPU `device`.
 
         Args:
+            strict: refuse damaged files.
             stay_on_gpu: what the GPU decodes is not copied to host memory; `gpu_tensor` hands it over.
 
         Raises:
@@ -109,28 +131,18 @@ class GpuDecoder:
         runtime.cudaSetDevice(device)
         runtime.cudaFree(0)  # creates the context
         self._stream = runtime.cudaStreamCreateWithFlags(runtime.cudaStreamNonBlocking)
-        self._kernel = self._compile(device)
+        self._kernel = Kernel(_KERNEL, "shrink", device)
+        self._damage = DamageCheck(device) if strict else None
         # Host and GPU memory of one layout: a picture lies at the same offset in both.
         self._host = page_locked(runtime, (max_batch * 3 * LARGEST.area,), np.uint8)
         self._result = runtime.cudaMalloc(self._host.nbytes)
         self._used = 0
         self._device_sources = runtime.cudaMalloc(max_batch * ctypes.sizeof(_Source))
         self._arena, self._arena_bytes = 0, 0
-        self._supported: dict[bytes, bool] = {}  # by everything before a file's entropy-coded data
+        self._headers: dict[bytes, _Headers] = {}  # see `entropy.headers`
         self._layout: tuple = ()
         self._images: Any = None
         self._open_nvjpeg()
-
-    def _compile(self, device: int) -> Any:
-        major = runtime.cudaDeviceGetAttribute(runtime.cudaDeviceAttr.cudaDevAttrComputeCapabilityMajor, device)
-        minor = runtime.cudaDeviceGetAttribute(runtime.cudaDeviceAttr.cudaDevAttrComputeCapabilityMinor, device)
-        program = nvrtc.nvrtcCreateProgram(_KERNEL.encode(), b"shrink.cu", 0, [], [])
-        options = [f"--gpu-architecture=sm_{major}{minor}".encode()]
-        nvrtc.nvrtcCompileProgram(program, len(options), options)
-        binary = b" " * nvrtc.nvrtcGetCUBINSize(program)
-        nvrtc.nvrtcGetCUBIN(program, binary)
-        self._module = driver.cuModuleLoadData(np.char.array(binary))
-        return driver.cuModuleGetFunction(self._module, b"shrink")
 
     def _open_nvjpeg(self) -> None:
         for name in _LIBRARIES:
@@ -166,23 +178,34 @@ class GpuDecoder:
         return self._host[self._used - size : self._used].reshape(count, 3, *canvas)
 
     def _is_suitable(self, picture: Picture) -> bool:
-        """Whether the hardware decodes this file as the CPU decoder would."""
+        """Whether the hardware may decode this file as the CPU decoder would, as far as `jpeg.Header` tells."""
         header, box = picture.header, picture.box
         if header.scans != 1 or header.orientation != 1 or header.colorspace != "YCbCr":
             return False
         if header.edits or header.colours is not None:  # `colours` are changed after decoding
             return False
-        if box.width > header.width or box.height > header.height or picture.data[-2:] != _EOI:
-            return False  # enlarging, and files whose end is missing or followed by something else
-        # The headers alone say all that is asked, and a camera sends the same ones with every frame.
-        if header.first_scan > _MAX_HEADER_BYTES:
-            return self._is_supported(picture.data)
-        headers = picture.data[: header.first_scan + _SCAN_HEADER_BYTES]
-        if headers not in self._supported:
-            if len(self._supported) >= _MAX_REMEMBERED:
-                self._supported.clear()
-            self._supported[headers] = self._is_supported(picture.data)
-        return self._supported[headers]
+        # Enlarging, and files whose end is missing or followed by something else.
+        return box.width <= header.width and box.height <= header.height and picture.data[-2:] == _EOI
+
+    def _look_up(self, pictures: Sequence[Picture]) -> dict[int, _Headers]:
+        """What is known of the headers of suitable pictures, by index: a camera sends the same ones again and again."""
+        found = {
+            i: entropy.headers(picture.data, picture.header.first_scan)
+            for i, picture in enumerate(pictures)
+            if self._is_suitable(picture)
+        }
+        found = {i: headers for i, headers in found.items() if len(headers) <= _MAX_HEADER_BYTES}
+        new = {headers for headers in found.values() if headers not in self._headers}
+        if len(self._headers) + len(new) > MAX_CODINGS:
+            self._headers.clear()
+        for i, headers in found.items():
+            if headers not in self._headers:
+                data, first_scan = pictures[i].data, pictures[i].header.first_scan
+                slot, coding = len(self._headers), entropy.read(data, first_scan) if self._damage else None
+                if self._damage and coding:
+                    self._damage.keep(slot, coding)
+                self._headers[headers] = _Headers(self._is_supported(data), slot, coding)
+        return {i: self._headers[headers] for i, headers in found.items()}
 
     def _is_supported(self, data: bytes) -> bool:
         """Whether nvJPEG says that the hardware takes this file."""
@@ -200,16 +223,37 @@ class GpuDecoder:
     def decode(self, pictures: Sequence[Picture]) -> None:
         """Fill ``out`` of every picture, or set its ``error``; one bad picture does not touch the others."""
         used, self._used = self._used, 0
-        suitable = [picture for picture in pictures if self._is_suitable(picture)]
-        located = [(self._offset(picture.out), picture) for picture in suitable]
-        on_gpu = {offset: picture for offset, picture in located if offset is not None}
-        while len(on_gpu) > self._max_batch:  # small canvases: more pictures fit into the memory than into a batch
-            on_gpu.popitem()
-        if on_gpu and not self._decode_on_gpu(on_gpu, used):
-            on_gpu = {}
-        self._on_gpu = frozenset(on_gpu)
-        chosen = {id(picture) for picture in on_gpu.values()}
-        self._cpu.decode([picture for picture in pictures if id(picture) not in chosen])
+        known = self._look_up(pictures)
+        chosen: list[_Chosen] = []
+        for i, headers in known.items():
+            offset = self._offset(pictures[i].out)
+            if not headers.is_supported or offset is None or len(chosen) == self._max_batch:
+                continue
+            intervals = self._intervals(pictures[i], headers)
+            if intervals is not None:
+                chosen.append(_Chosen(i, offset, pictures[i], headers.slot, intervals))
+        decoded = self._decode_on_gpu(chosen, used) if chosen else []
+        self._on_gpu = frozenset(one.offset for one in decoded)
+        done = {one.number for one in decoded}
+        rest = [i for i in range(len(pictures)) if i not in done]
+        self._cpu.decode([pictures[i] for i in rest])
+        for i in rest:
+            if i in known and pictures[i].error is None:
+                known[i].is_accepted = True
+
+    def _intervals(self, picture: Picture, headers: _Headers) -> list[entropy.Interval] | None:
+        """What `DamageCheck` looks at, nothing where damage is accepted; None: the CPU has to decode this file."""
+        if self._damage is None:
+            return []
+        if headers.coding is None or not headers.is_accepted or len(picture.data) > MAX_BYTES:
+            return None
+        intervals = entropy.intervals(picture.data, picture.header.first_scan, headers.coding)
+        return intervals if intervals and len(intervals) <= MAX_INTERVALS // self._max_batch else None
+
+    @property
+    def decoded(self) -> int:
+        """How many pictures of the last batch the GPU has decoded."""
+        return len(self._on_gpu)
 
     def gpu_tensor(self, tensor: np.ndarray) -> Any:
         """DLPack capsule of the GPU memory behind what `allocate` returned, complete, valid until the next `decode`.
@@ -231,40 +275,42 @@ class GpuDecoder:
         offset = array.ctypes.data - self._host.ctypes.data
         return offset if 0 <= offset < self._host.nbytes else None
 
-    def _decode_on_gpu(self, located: dict[int, Picture], used: int) -> bool:
-        """Decode and shrink pictures, by offset, in `used` bytes of memory; False where nvJPEG refused the batch."""
-        pictures = list(located.values())
-        count = len(pictures)
+    def _decode_on_gpu(self, chosen: list[_Chosen], used: int) -> list[_Chosen]:
+        """Decode and shrink pictures in `used` bytes of memory; returns those that hold."""
+        count = len(chosen)
         layout = tuple(
             (
-                offset,
-                picture.header.width,
-                picture.header.height,
-                picture.box.width,
-                picture.box.height,
-                *picture.out.shape[:0:-1],
+                one.offset,
+                one.picture.header.width,
+                one.picture.header.height,
+                one.picture.box.width,
+                one.picture.box.height,
+                *one.picture.out.shape[:0:-1],
             )
-            for offset, picture in located.items()
+            for one in chosen
         )
         if layout != self._layout[:count]:  # cameras send the same sizes again and again
             self._lay_out(layout)
         if count != self._initialized_for:
             self._nvjpeg("nvjpegDecodeBatchedInitialize", self._handle, self._state, count, 1, _PLANAR_RGB)
             self._initialized_for = count
+        if self._damage:
+            self._damage.start([(one.picture.data, one.intervals, one.slot) for one in chosen])
         status = self._library.nvjpegDecodeBatched(
             self._handle,
             self._state,
-            (ctypes.c_char_p * count)(*(picture.data for picture in pictures)),
-            (ctypes.c_size_t * count)(*(len(picture.data) for picture in pictures)),
+            (ctypes.c_char_p * count)(*(one.picture.data for one in chosen)),
+            (ctypes.c_size_t * count)(*(len(one.picture.data) for one in chosen)),
             self._images,
             ctypes.c_void_p(int(self._stream)),
         )
         if status:
             self._initialized_for = 0
             runtime.cudaStreamSynchronize(self._stream)
-            return False
-        self._shrink(count, used)
-        return True
+        else:
+            self._shrink(count, used)
+        doubted = self._damage.doubted() if self._damage else set()
+        return [] if status else [one for i, one in enumerate(chosen) if i not in doubted]
 
     def _lay_out(self, layout: tuple) -> None:
         """Tell decoder and kernel where pictures of these offsets and sizes lie."""
@@ -284,9 +330,8 @@ class GpuDecoder:
 
     def _shrink(self, count: int, used: int) -> None:
         """Area average of the first `count` pictures of the layout; waits until it is there."""
-        values, types = (int(self._device_sources),), (ctypes.c_void_p,)
         blocks = (-(-LARGEST.width // 128), LARGEST.height, 3 * count)
-        driver.cuLaunchKernel(self._kernel, *blocks, 128, 1, 1, 0, int(self._stream), (values, types), 0)
+        self._kernel(self._stream, blocks, 128, int(self._device_sources))
         if not self._stays_on_gpu:
             to_host = runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
             runtime.cudaMemcpyAsync(self._host.ctypes.data, self._result, used, to_host, self._stream)

@@ -1,0 +1,184 @@
+"""How the entropy-coded data of a baseline JPEG file is to be read, for `gpu_damage`. Pure Python and numpy.
+
+Only files with one interleaved scan of three components are described; for all others there is None, which means that
+the CPU has to decode them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+_SOF0, _DHT, _DRI, _SOS, _APP0, _APP14, _COM = 0xC0, 0xC4, 0xDD, 0xDA, 0xE0, 0xEE, 0xFE
+_COMPONENTS, _MAX_BLOCKS = 3, 10  # of a scan; in a minimum coded unit, by the standard
+_MAX_CODE = 16  # bits of a Huffman code
+_LOOK_BITS = 8
+_RESTART = re.compile(rb"\xff([\xd0-\xd7])")
+
+# As the kernel reads it. `look`: code length and symbol by the next eight bits, 0 where the code is longer. `last` and
+# `offset`, by code length: the largest code, -1 where there is none, and what makes it an index into `values`.
+TABLE = np.dtype([("look", "u2", 256), ("last", "i4", 17), ("offset", "i4", 17), ("values", "u1", 256)], align=True)
+# Tables for DC and AC of each component; `component` of each block of a minimum coded unit.
+CODING = np.dtype(
+    [("tables", TABLE, (_COMPONENTS, 2)), ("blocks", "i4"), ("component", "u1", _MAX_BLOCKS + 2)], align=True
+)
+
+
+class Interval(NamedTuple):
+    """Entropy-coded data between two restart markers: bytes [start,end) of the file, and the blocks it must hold."""
+
+    start: int
+    end: int
+    blocks: int
+
+
+@dataclass(frozen=True)
+class Coding:
+    """What the headers say."""
+
+    tables: np.ndarray  # of dtype CODING, [1]
+    units: int  # minimum coded units in the picture
+    restart: int  # units between restart markers; 0: there are none
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of 8x8 coefficients in a unit."""
+        return int(self.tables["blocks"][0])
+
+
+def headers(data: bytes, first_scan: int) -> bytes:
+    """Everything before a file's entropy-coded data that decoding depends on: no comments, no EXIF data.
+
+    Args:
+        data: a file that `jpeg.read_header` accepts.
+        first_scan: byte offset of its scan's marker.
+    """
+    kept = [
+        data[start:end]
+        for marker, start, end in _segments(data, first_scan)
+        if not (_APP0 < marker <= 0xEF and marker != _APP14) and marker != _COM
+    ]
+    return b"".join(kept)
+
+
+def read(data: bytes, first_scan: int) -> Coding | None:
+    """How to read the file's entropy-coded data; None where the GPU cannot check it.
+
+    Args:
+        data: a file that `jpeg.read_header` accepts.
+        first_scan: byte offset of its scan's marker.
+    """
+    codes: dict[int, np.ndarray] = {}  # by class and number: 0x00 to 0x03 for DC, 0x10 to 0x13 for AC
+    frame: bytes | None = None
+    restart = 0
+    scan = b""
+    for marker, start, end in _segments(data, first_scan):
+        payload = data[start + 4 : end]
+        if marker == _DHT:
+            found = _huffman_tables(payload)
+            if found is None:
+                return None
+            codes |= found
+        elif marker == _DRI and len(payload) == 2:
+            restart = int.from_bytes(payload, "big")
+        elif marker == _SOF0 and frame is None:
+            frame = payload
+        elif marker == _SOS:
+            scan = payload
+        elif marker < _APP0 and marker != 0xDB:  # another frame, arithmetic conditioning, heights that come later
+            return None
+    if frame is None or len(frame) != 6 + 3 * _COMPONENTS or len(scan) != 1 + 2 * _COMPONENTS + 3:
+        return None
+    return _coding(frame, scan, codes, restart)
+
+
+def intervals(data: bytes, first_scan: int, coding: Coding) -> list[Interval] | None:
+    """Where the file's entropy-coded data lies; all of it is one interval where there are no restart markers.
+
+    None where there is nothing, or restart markers are missing or out of order; other markers are not looked for.
+
+    Args:
+        data: a file that ends with its end marker.
+        first_scan: byte offset of its scan's marker.
+        coding: from `read` of a file with the same headers.
+    """
+    start = first_scan + 2 + int.from_bytes(data[first_scan + 2 : first_scan + 4], "big")
+    end = len(data) - 2
+    if end <= start:
+        return None
+    if not coding.restart:
+        return [Interval(start, end, coding.units * coding.blocks)]
+    markers = [(one.start(), one[1][0]) for one in _RESTART.finditer(data, start, end)]
+    if [number for _, number in markers] != [0xD0 + i % 8 for i in range(-(-coding.units // coding.restart) - 1)]:
+        return None
+    starts, ends = [start, *(at + 2 for at, _ in markers)], [*(at for at, _ in markers), end]
+    blocks = [coding.restart * coding.blocks] * len(markers)
+    blocks.append(coding.units * coding.blocks - sum(blocks))
+    return [Interval(*one) for one in zip(starts, ends, blocks, strict=True)]
+
+
+def _segments(data: bytes, first_scan: int) -> list[tuple[int, int, int]]:
+    """Marker, start and end of each segment up to that of the scan."""
+    found, position = [], 2
+    while position <= first_scan:
+        while data[position + 1] == 0xFF:  # fill bytes
+            position += 1
+        end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        found.append((data[position + 1], position, end))
+        position = end
+    return found
+
+
+def _huffman_tables(payload: bytes) -> dict[int, np.ndarray] | None:
+    """The tables of a DHT segment by class and number; None where it is not well-formed."""
+    found = {}
+    position = 0
+    while position < len(payload):
+        which, counts = payload[position], payload[position + 1 : position + 1 + _MAX_CODE]
+        values = payload[position + 1 + _MAX_CODE :][: sum(counts)]
+        if which & 0xEF > 3 or len(counts) < _MAX_CODE or len(values) < sum(counts) or len(values) > 256:
+            return None
+        table = np.zeros((), TABLE)
+        table["values"][: len(values)] = list(values)
+        table["last"] = -1
+        code = index = 0
+        for length, count in enumerate(counts, 1):
+            if code + count > 1 << length:
+                return None
+            if count:
+                table["last"][length] = code + count - 1
+                table["offset"][length] = index - code
+            if length <= _LOOK_BITS:
+                for i in range(count):
+                    shift = _LOOK_BITS - length
+                    table["look"][code + i << shift : code + i + 1 << shift] = length << 8 | values[index + i]
+            code, index = code + count << 1, index + count
+        found[which] = table
+        position += 1 + _MAX_CODE + len(values)
+    return found
+
+
+def _coding(frame: bytes, scan: bytes, codes: dict[int, np.ndarray], restart: int) -> Coding | None:
+    """The description made of the payloads of frame and scan, and of all Huffman tables."""
+    height, width = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
+    factors = {frame[i]: (frame[i + 1] >> 4, frame[i + 1] & 15) for i in range(6, len(frame), 3)}
+    order = [(scan[i], scan[i + 1]) for i in range(1, 1 + 2 * _COMPONENTS, 2)]
+    if frame[5] != _COMPONENTS or scan[0] != _COMPONENTS or {one for one, _ in order} != factors.keys():
+        return None
+    tables = np.zeros(1, CODING)
+    blocks: list[int] = []
+    for i, (component, chosen) in enumerate(order):
+        horizontal, vertical = factors[component]
+        dc, ac = codes.get(chosen >> 4), codes.get(0x10 | chosen & 15)
+        if dc is None or ac is None or not (1 <= horizontal <= 4 and 1 <= vertical <= 4):
+            return None
+        tables["tables"][0, i] = [dc, ac]
+        blocks += [i] * (horizontal * vertical)
+    if len(blocks) > _MAX_BLOCKS:
+        return None
+    tables["blocks"], tables["component"][0, : len(blocks)] = len(blocks), blocks
+    widest, highest = (max(factor[axis] for factor in factors.values()) for axis in (0, 1))
+    return Coding(tables, -(-width // (8 * widest)) * -(-height // (8 * highest)), restart)

@@ -1,0 +1,163 @@
+"""`entropy.py`: the tables and intervals of a file are such that reading them ends where the file does."""
+
+from __future__ import annotations
+
+import random
+
+import cv2
+import numpy as np
+import pytest
+import simplejpeg
+
+from helpers import hostile
+from helpers.entropy_reader import is_whole
+from helpers.hostile import EOI, encode, photo, scan_start, segment
+from nudenet_steps.preprocess import entropy, jpeg
+
+QUALITY, OPTIMIZE, RESTART, SAMPLING = (
+    cv2.IMWRITE_JPEG_QUALITY,
+    cv2.IMWRITE_JPEG_OPTIMIZE,
+    cv2.IMWRITE_JPEG_RST_INTERVAL,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+)
+OPTIONS = {
+    "as usual": [],
+    "tables of its own": [OPTIMIZE, 1],
+    "quality 100": [QUALITY, 100],
+    "restart markers": [RESTART, 2],
+    "a restart marker after each unit": [RESTART, 1],
+    "4:4:4": [SAMPLING, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444],
+    "4:2:2": [SAMPLING, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422],
+    "4:4:0": [SAMPLING, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_440],
+    "4:1:1": [SAMPLING, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_411],
+}
+
+
+def picture(*options: int, width: int = 90, height: int = 50) -> bytes:
+    pixels = np.asarray(photo(width, height)).copy()
+    pixels[::3] ^= 85  # long codes, too
+    return cv2.imencode(".jpg", pixels, options)[1].tobytes()
+
+
+def look(data: bytes) -> tuple[int, entropy.Coding | None]:
+    first_scan = jpeg.read_header(data).first_scan
+    return first_scan, entropy.read(data, first_scan)
+
+
+def checks(data: bytes) -> bool | None:
+    """What the GPU would say of a file; None where it is not asked."""
+    first_scan, coding = look(data)
+    found = entropy.intervals(data, first_scan, coding) if coding else None
+    if not coding or not found:
+        return None
+    return all(is_whole(data[start:end], coding.tables[0], blocks) for start, end, blocks in found)
+
+
+def is_accepted(data: bytes) -> bool:
+    try:
+        simplejpeg.decode_jpeg(data, strict=True)
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
+def test_whole_files_are_read_to_their_end(options):
+    assert checks(picture(*options)) is True
+
+
+def test_a_restart_interval_is_that_many_units():
+    data = picture(RESTART, 2)  # 6 x 4 units of 4:2:0
+    first_scan, coding = look(data)
+    assert (coding.units, coding.restart, coding.blocks) == (24, 2, 6)
+    found = entropy.intervals(data, first_scan, coding)
+    assert [one.blocks for one in found] == [12] * 12
+    assert found[0].start == scan_start(data)
+    assert found[-1].end == len(data) - 2
+    last = look(picture(RESTART, 7))[1]
+    assert [one.blocks for one in entropy.intervals(picture(RESTART, 7), first_scan, last)] == [42, 42, 42, 18]
+
+
+@pytest.mark.parametrize("options", [[], [RESTART, 3], [OPTIMIZE, 1], [QUALITY, 30]])
+def test_what_the_cpu_refuses_is_never_found_whole(options):
+    data, rng = picture(*options), random.Random(1)
+    start, end, refused = scan_start(data), len(data) - 2, 0
+    for _ in range(400):
+        at, length = rng.randrange(start, end), rng.choice((1, 1, 7, 60))
+        body = rng.choice(
+            (
+                data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 : end],
+                data[:at] + rng.randbytes(length) + data[at + length : end],
+                data[:at] + data[at + length : end],
+                data[:at] + rng.randbytes(1) + data[at:end],
+                data[:at],
+                data[: end - 1] + rng.randbytes(rng.randrange(3)),
+            )
+        )
+        damaged = body + EOI
+        if not is_accepted(damaged):
+            refused += 1
+            assert not checks(damaged)
+    assert refused > 100
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encode(photo(40, 30, "L")),
+        encode(photo(40, 30), progressive=True),
+        encode(photo(40, 30, "CMYK")),
+        picture().replace(b"\xff\xc4", b"\xff\xef"),  # no Huffman tables, as in Motion JPEG
+    ],
+    ids=["grey", "progressive", "ink", "no tables"],
+)
+def test_other_kinds_are_left_to_the_cpu(data):
+    position = data.index(b"\xff\xda")
+    assert entropy.read(data, position) is None
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"\x00" + bytes(15),  # short
+        b"\x00" + bytes([3]) + bytes(15) + bytes(3),  # three codes of one bit
+        b"\x00" + bytes([1]) + bytes(15),  # a value is missing
+        b"\x20" + bytes(16),  # neither DC nor AC
+        b"\x04" + bytes(16),
+    ],
+)
+def test_tables_that_are_none_are_left_to_the_cpu(payload):
+    data = picture()
+    first_scan, _ = look(data)
+    extra = segment(0xC4, payload)
+    assert entropy.read(data[:first_scan] + extra + data[first_scan:], first_scan + len(extra)) is None
+
+
+def test_restart_markers_that_are_missing_or_in_disorder_are_noticed():
+    data = picture(RESTART, 2)
+    first_scan, coding = look(data)
+    first = data.index(b"\xff\xd0", first_scan)
+    for damaged in (
+        data[:first] + data[first + 2 :],
+        data[:first] + b"\xff\xd1" + data[first + 2 :],
+        data[:first] + b"\xff\xd0" + data[first:],
+        data[: scan_start(data)] + EOI,
+    ):
+        assert entropy.intervals(damaged, first_scan, coding) is None
+
+
+def test_files_of_one_camera_have_the_same_headers():
+    def headers(data: bytes) -> bytes:
+        return entropy.headers(data, jpeg.read_header(data).first_scan)
+
+    data = picture()
+    exif = segment(0xE1, b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x00\x00\x00\x00\x00")
+    for harmless in (exif, segment(0xFE, b"a comment"), segment(0xED, b"Photoshop 3.0\x00")):
+        assert headers(data[:2] + harmless + data[2:]) == headers(data)
+    other = cv2.imencode(".jpg", np.asarray(photo(90, 50)))[1].tobytes()
+    assert headers(other) == headers(data)  # other pixels only
+    for different in (picture(QUALITY, 80), picture(width=91), picture(RESTART, 9), picture(OPTIMIZE, 1)):
+        assert headers(different) != headers(data)
+    adobe = segment(0xEE, b"Adobe\x00\x64\x00\x00\x00\x00\x01")
+    assert headers(data[:2] + adobe + data[2:]) != headers(data)
+    assert hostile.EOI not in headers(data)
