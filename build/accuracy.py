@@ -42,7 +42,7 @@ from nudenet_steps.preprocess.canvas import LARGEST, Canvas
 BUNDLED = Path(__file__).resolve().parent.parent / "tests" / "data"
 # A source picture gives no more windows of an aspect once the reference has detected this many in them. Of 8, 10, 12
 # and 15 the least that leaves 150 detections in every aspect.
-SOURCE_SHARE = 12
+SOURCE_SHARE = 8
 CALIBRATION_FRAMES = 600  # of the other half, evenly spread
 THRESHOLDS = (0.25, 0.5)
 BATCH = 8

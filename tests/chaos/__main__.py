@@ -159,6 +159,11 @@ def soaked(sizes: Sizes) -> Found:
         yield "soak", soak(server, 60, sizes.soak_minutes + 1).rows()
 
 
+def rehearsal_soaked(sizes: Sizes) -> Found:
+    with Server(process.rehearsal("stand_in_slow", ports=Ports.free())) as server:
+        yield "soak of the rehearsal, slow stand-in", soak(server, 60, sizes.soak_minutes + 1).rows()
+
+
 PARTS: dict[str, Callable[[Sizes], Found]] = {
     "bad-input": bad_input,
     "faults": killed,
@@ -166,6 +171,7 @@ PARTS: dict[str, Callable[[Sizes], Found]] = {
     "overload": overloaded,
     "rehearsal": rehearsed,
     "soak": soaked,
+    "rehearsal-soak": rehearsal_soaked,
 }
 
 
@@ -180,7 +186,7 @@ def main(
     soak_minutes: int = 10,
     container_rounds: int = 10,
 ) -> None:
-    """Run everything, or some parts; about an hour by default."""
+    """Run everything, or some parts; an hour and a quarter by default."""
     if unknown := set(only or ()) - PARTS.keys():
         raise typer.BadParameter(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     ensure_onnx()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ import psutil
 from chaos.fuzz import resident
 from chaos.overload import SATURATING, Stream, finish, load, start
 from nudenet_tools.server.process import SHM, Server
+from nudenet_tools.server.status import read_statistics
 
 SHARE = 0.8  # of the capacity
 
@@ -23,6 +25,7 @@ class Sample:
     regions: tuple[int, ...]  # bytes in /dev/shm, of each region
     files: int  # open descriptors
     processes: int
+    executions: int  # of the detector, since the start
 
     @staticmethod
     def take(server: Server) -> Sample:
@@ -35,6 +38,7 @@ class Sample:
             tuple(region.stat().st_blocks * 512 for region in regions),
             sum(process.num_fds() for process in everyone),
             len(everyone),
+            read_statistics(server.http_url)["nudenet_trt"][0].executions,
         )
 
     @property
@@ -50,6 +54,13 @@ class Outcome:
     rate: float  # requests a second
     samples: list[Sample]  # at the end of each period
     periods: list[Stream]
+    seconds: float  # of a period
+
+    @property
+    def executions(self) -> list[float]:
+        """Of the detector, a second, in each period after the warm-up."""
+        counts = [sample.executions for sample in self.samples]
+        return [(after - before) / self.seconds for before, after in itertools.pairwise(counts)]
 
     def growth(self, what: str) -> float:
         """From the end of the warm-up to the end, as a share."""
@@ -68,6 +79,7 @@ class Outcome:
                 f"{self.rate:.0f}/s, {sent} requests, {shed} shed, {errors} errors",
             ),
             ("p99 by period, ms", p99),
+            ("detector's executions a second by period", ", ".join(f"{rate:.1f}" for rate in self.executions)),
             ("memory", f"{last.memory / 1e6:.0f} MB, growth after warm-up {self.growth('memory'):+.1%}"),
             ("/dev/shm", f"{last.shared / 1e6:.0f} MB, growth {self.growth('shared'):+.1%}"),
             ("open files", f"{last.files}, growth {self.growth('files'):+.1%}"),
@@ -83,4 +95,4 @@ def soak(server: Server, period_s: float, periods: int) -> Outcome:
         streams.append(finish(generator, period_s))
         time.sleep(0.5)
         samples.append(Sample.take(server))
-    return Outcome(SHARE * capacity, samples, streams)
+    return Outcome(SHARE * capacity, samples, streams, period_s)

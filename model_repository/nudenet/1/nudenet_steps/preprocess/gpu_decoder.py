@@ -184,8 +184,9 @@ class GpuDecoder:
             return False
         if header.edits or header.colours is not None:  # `colours` are changed after decoding
             return False
-        # Enlarging, and files whose end is missing or followed by something else.
-        return box.width <= header.width and box.height <= header.height and picture.data[-2:] == _EOI
+        # The CPU samples bilinearly up to twofold. Files whose end is missing or followed by something are its, too.
+        is_reduced = 2 * box.width <= header.width and 2 * box.height <= header.height
+        return is_reduced and picture.data[-2:] == _EOI
 
     def _look_up(self, pictures: Sequence[Picture]) -> dict[int, _Headers]:
         """What is known of the headers of suitable pictures, by index: a camera sends the same ones again and again."""

@@ -48,15 +48,11 @@ def fit(source_width: int, source_height: int, input_width: int, input_height: i
 
 
 def _interpolation(pixels: np.ndarray, box: Letterbox) -> int:
-    """Bilinear, as NudeNet does it, up to twofold reduction; beyond it would skip pixels, so areas are averaged.
-
-    What was scaled while decoding is averaged, too: it is soft already, and bilinear gains nothing (docs/accuracy.md).
-    """
+    """Bilinear, as NudeNet does it, up to twofold reduction; beyond it would skip pixels, so areas are averaged."""
     height, width = pixels.shape[:2]
-    is_whole = (height, width) == (box.source_height, box.source_width)
-    is_slight = height < 2 * box.height and width < 2 * box.width
     is_larger = height < box.height or width < box.width
-    return cv2.INTER_LINEAR if is_larger or (is_whole and is_slight) else cv2.INTER_AREA
+    is_slight = height < 2 * box.height and width < 2 * box.width
+    return cv2.INTER_LINEAR if is_larger or is_slight else cv2.INTER_AREA
 
 
 class Writer:
