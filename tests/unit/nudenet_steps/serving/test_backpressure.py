@@ -105,6 +105,16 @@ def test_decoding_waits_until_pictures_have_left(decoder, end, clock, monkeypatc
     assert decoder.in_flight() == 0
 
 
+@pytest.mark.parametrize(("way_ms", "most"), [(20, 4), (140, 4), (250, 3), (400, 2), (900, 1)])
+def test_fewer_may_be_under_way_where_they_take_long(decoder, end, clock, way_ms, most):
+    steady(decoder, end, clock, way_ms)
+    under_way = 0
+    while not decoder.is_full():
+        decoder.enter(1)
+        under_way += 1
+    assert under_way == most
+
+
 def test_what_others_have_overtaken_by_far_is_lost(decoder, end, clock):
     steady(decoder, end, clock)
     decoder.enter(3)  # their client has gone

@@ -33,6 +33,9 @@ _ZERO = 1 << (_COUNT_BITS - 1)
 # a mean way through the pipeline are out, or after a few such ways.
 _OVERTAKEN_NS = 50_000_000  # at least
 _OVERDUE_NS, _OVERDUE_WAYS = 200_000_000, 3
+# Where the way takes longer than this, fewer pictures may be under way, so that clients with short deadlines get answers
+# from a slow detector, too: the way then takes the geometric mean of this and of what the limit alone would make of it.
+_LONG_WAY_NS = 150_000_000
 _NEWEST, _WAY, _SHOWN = range(3)  # common numbers: newest decoded_at that came out, mean way in ns, the gauge
 
 
@@ -93,7 +96,8 @@ class Backpressure:
 
     def is_full(self) -> bool:
         """Whether there is no room for more pictures."""
-        return self.in_flight() >= self.limit
+        way = int(self._table.common[_WAY])
+        return self.in_flight() * max(way, _LONG_WAY_NS) >= self.limit * _LONG_WAY_NS
 
     def wait(self) -> None:
         """Wait for room."""
