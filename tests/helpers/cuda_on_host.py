@@ -26,9 +26,11 @@ class CudaOnHost(types.ModuleType):
 
     def __init__(self):
         super().__init__("cuda.bindings.runtime")
-        self.memory, self.copies, self.status = [], [], 0
+        self.memory, self.copies, self.status, self.is_full = [], [], 0, False
 
     def cudaMalloc(self, size):
+        if self.is_full:
+            return 2, 0  # cudaErrorMemoryAllocation
         self.memory.append(ctypes.create_string_buffer(size))
         return 0, ctypes.addressof(self.memory[-1])
 
@@ -46,6 +48,10 @@ class CudaOnHost(types.ModuleType):
         return (0,)
 
     def cudaHostRegister(self, address, size, flags):
+        return (0,)
+
+    def cudaMemsetAsync(self, address, value, size, stream):
+        ctypes.memset(address, value, size)
         return (0,)
 
     def cudaMemcpy(self, to, source, size, kind):

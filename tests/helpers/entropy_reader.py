@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+MAX_LEVEL = 1280
+
 
 def is_whole(data: bytes, tables: np.ndarray, blocks: int) -> bool:
     """Whether `data` holds `blocks` blocks and less than a byte of padding, and no marker.
@@ -18,9 +20,11 @@ def is_whole(data: bytes, tables: np.ndarray, blocks: int) -> bool:
     bits = int.from_bytes(plain + bytes(16), "big")
     length = 8 * len(plain)
     at = finished = block = k = 0
+    levels = [0, 0, 0]
     while finished < blocks and at < length:
         window = bits >> (length + 128 - at - 32) & 0xFFFFFFFF
-        table = tables["tables"][tables["component"][block], int(k > 0)]
+        component = int(tables["component"][block])
+        table, steps = tables["tables"][component, int(k > 0)], tables["quantizers"][component]
         known = int(table["look"][window >> 24])
         size, symbol = known >> 8, known & 255
         if not size:
@@ -28,15 +32,21 @@ def is_whole(data: bytes, tables: np.ndarray, blocks: int) -> bool:
             if not size:
                 return False
             symbol = int(table["values"][(window >> (32 - size)) + table["offset"][size]])
-        at += size + (symbol & 15)
+        more = symbol & 15
+        value = window << size >> (32 - more) & (1 << more) - 1
+        if more and not value >> (more - 1):
+            value -= (1 << more) - 1
+        at += size + more
         if not k:
-            if symbol > 11:
+            levels[component] += value
+            if symbol > 11 or abs(levels[component]) > MAX_LEVEL // max(1, int(steps[0])):
                 return False
             k = 1
-        elif symbol & 15:
-            if symbol & 15 > 10:
+        elif more:
+            k += symbol >> 4
+            if more > 10 or abs(value) * int(steps[k & 63]) > MAX_LEVEL:
                 return False
-            k += (symbol >> 4) + 1
+            k += 1
         elif symbol in (0, 0xF0):
             k = k + 16 if symbol else 64
         else:

@@ -71,11 +71,16 @@ class TritonPythonModel:
             given = {name: pb_utils.get_input_tensor_by_name(request, name) for name in self.inputs}
             tensor = choose_input(given)
             check_canvas(tensor.shape(), self.canvases)
-            geometry = given.get("geometry")
-            of_pictures = None if geometry is None else geometry.as_numpy()
-            return split(self.engine.take(tensor), of_pictures, self.canvases)
+            return split(self.engine.take(tensor), self._host_array(given.get("geometry")), self.canvases)
         except ValueError as error:
             return self.failures.response(error)
+
+    def _host_array(self, tensor):
+        if tensor is None:
+            return None
+        if not tensor.is_cpu():  # a client's, in CUDA shared memory
+            raise ValueError("'geometry' must be in host memory")
+        return tensor.as_numpy()
 
     def _answer(self, taken, count):
         """One response for each request, given as its parts."""

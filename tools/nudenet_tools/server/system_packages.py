@@ -85,6 +85,7 @@ PACKAGES = (
         "tests",
         lambda: find("prometheus") is not None and find("promtool") is not None,
     ),
+    Package("g++", "g++", "a test compiles the GPU's kernel with it", "tests", lambda: find("g++") is not None),
     Package("nginx", "nginx-light", "tests start it as a gRPC proxy", "tests", lambda: find("nginx") is not None),
     Package(
         "chromium",

@@ -39,6 +39,23 @@ def picture(*options: int, width: int = 90, height: int = 50) -> bytes:
     return cv2.imencode(".jpg", pixels, options)[1].tobytes()
 
 
+def scan_marker(data: bytes) -> int:
+    return data.index(b"\xff\xda")
+
+
+def with_segment(data: bytes, marker: int, payload: bytes) -> bytes:
+    """One more segment before the scan."""
+    at = scan_marker(data)
+    return data[:at] + segment(marker, payload) + data[at:]
+
+
+def renamed(data: bytes, *names: int) -> bytes:
+    """Other component names in frame and scan."""
+    changed, frame, scan = bytearray(data), data.index(b"\xff\xc0") + 10, scan_marker(data) + 5
+    changed[frame : frame + 9 : 3] = changed[scan : scan + 6 : 2] = bytes(names)
+    return bytes(changed)
+
+
 def look(data: bytes) -> tuple[int, entropy.Coding | None]:
     first_scan = jpeg.read_header(data).first_scan
     return first_scan, entropy.read(data, first_scan)
@@ -101,6 +118,22 @@ def test_what_the_cpu_refuses_is_never_found_whole(options):
     assert refused > 100
 
 
+def test_components_of_one_name_are_not_mixed_up():
+    """libjpeg-turbo takes the first of that name that is left, with its own factors."""
+    assert is_accepted(renamed(picture(), 1, 1, 2))
+    assert checks(renamed(picture(), 7, 3, 5)) is True
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 1), (1, 64)], ids=["DC", "AC"])
+def test_coefficients_that_no_picture_has_are_noticed(first, last):
+    """libjpeg-turbo computes modulo 65536; other decoders would show another picture."""
+    data = bytearray(picture())
+    steps = data.index(b"\xff\xdb") + 5
+    data[steps + first : steps + last] = b"\xff" * (last - first)
+    assert is_accepted(bytes(data))
+    assert checks(bytes(data)) is False
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -108,11 +141,38 @@ def test_what_the_cpu_refuses_is_never_found_whole(options):
         encode(photo(40, 30), progressive=True),
         encode(photo(40, 30, "CMYK")),
         picture().replace(b"\xff\xc4", b"\xff\xef"),  # no Huffman tables, as in Motion JPEG
+        picture().replace(b"\xff\xdb", b"\xff\xef"),  # no quantizers
+        renamed(picture(), 1, 1, 2),
+        renamed(picture(), 1, 2, 1),
+        renamed(picture(), 1, 1, 1),
+        with_segment(picture(), 0xDB, bytes([0x10]) + bytes([0, 1] * 64)),  # 16 bits
+        with_segment(picture(), 0xDB, bytes([0]) + bytes([1] * 64)),  # for the second time
+        with_segment(picture(), 0xDB, bytes([5]) + bytes([1] * 64)),
+        with_segment(picture(), 0xDB, bytes([2]) + bytes([1] * 63)),
+        with_segment(with_segment(picture(), 0xDD, bytes(2)), 0xDD, bytes(2)),
+        with_segment(picture(), 0xEE, b"Adobe\x00\x64\x00\x00\x00\x00\x00"),
+        with_segment(picture(), 0xC1, bytes(15)),
     ],
-    ids=["grey", "progressive", "ink", "no tables"],
+    ids=[
+        "grey",
+        "progressive",
+        "ink",
+        "no tables",
+        "no quantizers",
+        "first name twice",
+        "last name twice",
+        "one name",
+        "quantizers of 16 bits",
+        "quantizers twice",
+        "a fifth table of quantizers",
+        "short quantizers",
+        "restart interval twice",
+        "Adobe without a transform",
+        "two frames",
+    ],
 )
 def test_other_kinds_are_left_to_the_cpu(data):
-    position = data.index(b"\xff\xda")
+    position = scan_marker(data)
     assert entropy.read(data, position) is None
 
 
@@ -161,3 +221,5 @@ def test_files_of_one_camera_have_the_same_headers():
     adobe = segment(0xEE, b"Adobe\x00\x64\x00\x00\x00\x00\x01")
     assert headers(data[:2] + adobe + data[2:]) != headers(data)
     assert hostile.EOI not in headers(data)
+    at = data.index(b"\xff\xdb")
+    assert headers(data[:at] + b"\xff" + data[at:]) is None  # fill bytes

@@ -12,7 +12,7 @@ import pytest
 from helpers.cuda_on_host import CudaOnHost, array_at
 from helpers.entropy_reader import is_whole
 from helpers.hostile import EOI, encode, photo, scan_start, segment
-from nudenet_steps.cuda.runtime import Checked
+from nudenet_steps.cuda.runtime import Checked, CudaError
 from nudenet_steps.preprocess import cpu_decoder, entropy, gpu_damage, gpu_decoder, jpeg
 
 GREY = 77
@@ -55,10 +55,15 @@ class Library:
 
 
 @pytest.fixture
-def library(monkeypatch):
+def cuda():
+    return CudaOnHost()
+
+
+@pytest.fixture
+def library(monkeypatch, cuda):
     found = Library()
     monkeypatch.setattr(ctypes, "CDLL", lambda name: found)
-    runtime = Checked(CudaOnHost())
+    runtime = Checked(cuda)
     for module in (gpu_decoder, gpu_damage):
         monkeypatch.setattr(module, "runtime", runtime)
         monkeypatch.setattr(module, "Kernel", Kernel)
@@ -155,10 +160,27 @@ def test_what_would_take_long_to_check_stays_with_the_cpu(decoder, monkeypatch, 
 
 def test_more_headers_than_are_remembered(decoder, monkeypatch):
     monkeypatch.setattr(gpu_decoder, "MAX_CODINGS", 3)
-    for quality in (70, 75, 80, 85, 90):
+    camera = picture(1)
+    decode(decoder, camera)
+    for quality in (70, 75, 80, 85, 90):  # what is not asked for is forgotten first
         data = picture(1, cv2.IMWRITE_JPEG_QUALITY, quality)
         assert [decode(decoder, data) for _ in range(2)] == [["cpu"], ["gpu"]]
-        assert decode(decoder, cut(data)) == ["damaged"]
+        assert decode(decoder, cut(data), camera) == ["damaged", "gpu"]
+    assert decode(decoder, picture(1, cv2.IMWRITE_JPEG_QUALITY, 70)) == ["cpu"]
+    assert sorted(headers.slot for headers in decoder._headers.values()) == [0, 1, 2]
+
+
+def test_no_memory_for_a_large_file_hurts_that_batch_only(decoder, cuda):
+    for _ in range(2):
+        decode(decoder, picture())
+    large = [picture(85, cv2.IMWRITE_JPEG_QUALITY, 95)] * 4
+    decode(decoder, large[0])
+    cuda.is_full = True
+    with pytest.raises(CudaError):
+        decode(decoder, *large)
+    cuda.is_full = False
+    assert decode(decoder, picture(1)) == ["gpu"]
+    assert decode(decoder, *large) == ["gpu"] * 4
 
 
 def test_a_batch_that_the_engine_refuses_is_decoded_by_the_cpu(decoder, library):

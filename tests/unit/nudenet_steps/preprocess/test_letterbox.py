@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nudenet_steps.preprocess import letterbox
+from nudenet_steps.preprocess.canvas import CANVASES
 
 HEIGHT, WIDTH = 180, 320
 side = st.integers(1, 65500)
@@ -153,3 +154,14 @@ def test_inputs_beyond_the_largest_canvas_are_written_whole():
         writer.write(pixels, letterbox.fit(500, 400, 500, 400), outs[-1])
     for out in outs:
         np.testing.assert_allclose(out * 255, pixels.transpose(2, 0, 1), atol=1e-4)
+
+
+@given(st.integers(1, 9000), st.integers(1, 9000))
+def test_a_picture_has_the_same_size_on_every_canvas_that_holds_it(width, height):
+    held = [letterbox.fit(width, height, one.width, one.height) for one in CANVASES if one.holds(width, height)]
+    assert len(set(held)) == 1  # the largest holds all
+    assert max(held[0].width, held[0].height) == 320
+
+
+def test_a_pixel_of_rounding_does_not_depend_on_the_canvas():
+    assert (letterbox.fit(1649, 930, 320, 180).width, letterbox.fit(1649, 930, 320, 320).width) == (320, 320)

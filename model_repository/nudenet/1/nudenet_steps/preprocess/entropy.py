@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-_SOF0, _DHT, _DRI, _SOS, _APP0, _APP14, _COM = 0xC0, 0xC4, 0xDD, 0xDA, 0xE0, 0xEE, 0xFE
+_SOF0, _DHT, _SOS, _DQT, _DRI, _APP0, _APP14, _COM = 0xC0, 0xC4, 0xDA, 0xDB, 0xDD, 0xE0, 0xEE, 0xFE
+_ADOBE, _ADOBE_YCC = b"Adobe", 1  # its transform, byte 11 of the segment
 _COMPONENTS, _MAX_BLOCKS = 3, 10  # of a scan; in a minimum coded unit, by the standard
 _MAX_CODE = 16  # bits of a Huffman code
 _LOOK_BITS = 8
@@ -21,9 +22,16 @@ _RESTART = re.compile(rb"\xff([\xd0-\xd7])")
 # As the kernel reads it. `look`: code length and symbol by the next eight bits, 0 where the code is longer. `last` and
 # `offset`, by code length: the largest code, -1 where there is none, and what makes it an index into `values`.
 TABLE = np.dtype([("look", "u2", 256), ("last", "i4", 17), ("offset", "i4", 17), ("values", "u1", 256)], align=True)
-# Tables for DC and AC of each component; `component` of each block of a minimum coded unit.
+# Tables for DC and AC of each component, its quantizers in the order of the file; `component` of each block of a
+# minimum coded unit.
 CODING = np.dtype(
-    [("tables", TABLE, (_COMPONENTS, 2)), ("blocks", "i4"), ("component", "u1", _MAX_BLOCKS + 2)], align=True
+    [
+        ("tables", TABLE, (_COMPONENTS, 2)),
+        ("quantizers", "u2", (_COMPONENTS, 64)),
+        ("blocks", "i4"),
+        ("component", "u1", _MAX_BLOCKS + 2),
+    ],
+    align=True,
 )
 
 
@@ -49,16 +57,20 @@ class Coding:
         return int(self.tables["blocks"][0])
 
 
-def headers(data: bytes, first_scan: int) -> bytes:
-    """Everything before a file's entropy-coded data that decoding depends on: no comments, no EXIF data.
+def headers(data: bytes, first_scan: int) -> bytes | None:
+    """Everything before a file's entropy-coded data that decoding depends on: all segments but comments and those of
+    applications other than JFIF and Adobe. None where something stands between segments.
 
     Args:
         data: a file that `jpeg.read_header` accepts.
         first_scan: byte offset of its scan's marker.
     """
+    found = _segments(data, first_scan)
+    if found is None:
+        return None
     kept = [
         data[start:end]
-        for marker, start, end in _segments(data, first_scan)
+        for marker, start, end in found
         if not (_APP0 < marker <= 0xEF and marker != _APP14) and marker != _COM
     ]
     return b"".join(kept)
@@ -72,27 +84,26 @@ def read(data: bytes, first_scan: int) -> Coding | None:
         first_scan: byte offset of its scan's marker.
     """
     codes: dict[int, np.ndarray] = {}  # by class and number: 0x00 to 0x03 for DC, 0x10 to 0x13 for AC
-    frame: bytes | None = None
-    restart = 0
-    scan = b""
-    for marker, start, end in _segments(data, first_scan):
+    quantizers: dict[int, bytes] = {}  # by number
+    once: dict[int, bytes] = {}  # payloads of segments that may come once
+    for marker, start, end in _segments(data, first_scan) or ():
         payload = data[start + 4 : end]
-        if marker == _DHT:
-            found = _huffman_tables(payload)
-            if found is None:
+        if marker in (_DHT, _DQT):
+            found = _huffman_tables(payload) if marker == _DHT else _quantizers(payload)
+            tables: dict = codes if marker == _DHT else quantizers
+            if found is None or tables.keys() & found.keys():
                 return None
-            codes |= found
-        elif marker == _DRI and len(payload) == 2:
-            restart = int.from_bytes(payload, "big")
-        elif marker == _SOF0 and frame is None:
-            frame = payload
-        elif marker == _SOS:
-            scan = payload
-        elif marker < _APP0 and marker != 0xDB:  # another frame, arithmetic conditioning, heights that come later
+            tables |= found
+        elif marker in (_SOF0, _SOS, _DRI) and marker not in once:
+            once[marker] = payload
+        elif marker == _APP14 and payload.startswith(_ADOBE) and payload[11:12] != bytes([_ADOBE_YCC]):
+            return None  # decoders disagree over it where JFIF says otherwise
+        elif marker < _APP0:  # another frame, arithmetic conditioning, heights that come later
             return None
-    if frame is None or len(frame) != 6 + 3 * _COMPONENTS or len(scan) != 1 + 2 * _COMPONENTS + 3:
+    frame, scan, restart = once.get(_SOF0, b""), once.get(_SOS, b""), once.get(_DRI, bytes(2))
+    if len(frame) != 6 + 3 * _COMPONENTS or len(scan) != 1 + 2 * _COMPONENTS + 3 or len(restart) != 2:
         return None
-    return _coding(frame, scan, codes, restart)
+    return _coding(frame, scan, codes, quantizers, int.from_bytes(restart, "big"))
 
 
 def intervals(data: bytes, first_scan: int, coding: Coding) -> list[Interval] | None:
@@ -120,12 +131,12 @@ def intervals(data: bytes, first_scan: int, coding: Coding) -> list[Interval] | 
     return [Interval(*one) for one in zip(starts, ends, blocks, strict=True)]
 
 
-def _segments(data: bytes, first_scan: int) -> list[tuple[int, int, int]]:
-    """Marker, start and end of each segment up to that of the scan."""
+def _segments(data: bytes, first_scan: int) -> list[tuple[int, int, int]] | None:
+    """Marker, start and end of each segment up to that of the scan; None where fill bytes stand in between."""
     found, position = [], 2
     while position <= first_scan:
-        while data[position + 1] == 0xFF:  # fill bytes
-            position += 1
+        if data[position + 1] == 0xFF:
+            return None
         end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
         found.append((data[position + 1], position, end))
         position = end
@@ -161,21 +172,34 @@ def _huffman_tables(payload: bytes) -> dict[int, np.ndarray] | None:
     return found
 
 
-def _coding(frame: bytes, scan: bytes, codes: dict[int, np.ndarray], restart: int) -> Coding | None:
-    """The description made of the payloads of frame and scan, and of all Huffman tables."""
+def _quantizers(payload: bytes) -> dict[int, bytes] | None:
+    """The tables of a DQT segment by number; None where it is not well-formed, or has more than eight bits."""
+    numbers, tables = payload[::65], [payload[i + 1 : i + 65] for i in range(0, len(payload), 65)]
+    if len(payload) % 65 or max(numbers, default=4) > 3 or len(set(numbers)) < len(numbers):
+        return None
+    return dict(zip(numbers, tables, strict=True))
+
+
+def _coding(
+    frame: bytes, scan: bytes, codes: dict[int, np.ndarray], quantizers: dict[int, bytes], restart: int
+) -> Coding | None:
+    """The description made of the payloads of frame and scan, and of all tables."""
     height, width = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
     factors = {frame[i]: (frame[i + 1] >> 4, frame[i + 1] & 15) for i in range(6, len(frame), 3)}
     order = [(scan[i], scan[i + 1]) for i in range(1, 1 + 2 * _COMPONENTS, 2)]
-    if frame[5] != _COMPONENTS or scan[0] != _COMPONENTS or {one for one, _ in order} != factors.keys():
+    # Two components of one name: decoders need not agree which is which.
+    if frame[5] != _COMPONENTS or scan[0] != _COMPONENTS or [one for one, _ in order] != list(factors):
         return None
     tables = np.zeros(1, CODING)
     blocks: list[int] = []
     for i, (component, chosen) in enumerate(order):
         horizontal, vertical = factors[component]
         dc, ac = codes.get(chosen >> 4), codes.get(0x10 | chosen & 15)
-        if dc is None or ac is None or not (1 <= horizontal <= 4 and 1 <= vertical <= 4):
+        steps = quantizers.get(frame[8 + 3 * i])
+        if dc is None or ac is None or steps is None or not (1 <= horizontal <= 4 and 1 <= vertical <= 4):
             return None
         tables["tables"][0, i] = [dc, ac]
+        tables["quantizers"][0, i] = list(steps)
         blocks += [i] * (horizontal * vertical)
     if len(blocks) > _MAX_BLOCKS:
         return None

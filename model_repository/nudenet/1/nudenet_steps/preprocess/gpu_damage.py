@@ -1,8 +1,9 @@
 """Whether entropy-coded data of JPEG files is whole, checked on the GPU, whose JPEG engine does not tell.
 
 libjpeg-turbo notices damage because it runs out of data, has some left, or meets a code that is none. The kernel reads
-the same codes without decoding pixels, and finds the same. What it doubts is for the CPU's decoder to judge; so it may
-doubt too much, but must not doubt too little. docs/gpu.md has what it was tried on.
+the same codes without decoding pixels. It also looks for coefficients that no picture of eight bits has: libjpeg-turbo
+computes them modulo 65536, and the engine need not. What it doubts is for the CPU's decoder to judge; so it may doubt
+too much, but must not doubt too little. docs/gpu.md has what it was tried on.
 No Triton import.
 """
 
@@ -18,9 +19,8 @@ from nudenet_steps.preprocess.entropy import CODING, Coding, Interval
 
 MAX_CODINGS = 256  # that lie ready on the GPU, 5 KB each
 MAX_INTERVALS = 4096  # in one call
-MAX_BYTES = (
-    4_000_000  # of a file: the worst that can be made of it takes 0.2 s, about as long as its decoding on the CPU
-)
+# Of a file. The worst that can be made of it takes 0.2 s, about as long as its decoding on the CPU.
+MAX_BYTES = 4_000_000
 _THREADS = 512
 _PADDING = 16  # zero bytes that the kernel reads beyond the end
 _INTERVAL = np.dtype([("data", "u8"), ("plain", "u8"), ("coding", "u8"), ("size", "u4"), ("blocks", "u4")])
@@ -34,22 +34,27 @@ _KERNEL = r"""
 // place: when nobody has to read again, all have read what a single reader would.
 
 struct Table { unsigned short look[256]; int last[17]; int offset[17]; unsigned char values[256]; };
-struct Coding { Table tables[3][2]; int blocks; unsigned char component[12]; };
+struct Coding { Table tables[3][2]; unsigned short quantizers[3][64]; int blocks; unsigned char component[12]; };
 struct Interval { const unsigned char* data; unsigned char* plain; const Coding* coding; unsigned size, blocks; };
 
 #define THREADS 512
 #define MIN_BITS 512   // of a thread's part; longer than any symbol
 #define MAX_ROUNDS 64  // what has not fallen into step by then is left to the CPU
+#define MAX_LEVEL 1280  // a coefficient of an 8-bit picture is below 1024; rounding adds half a quantizer
 
 // Where a reader is: the bit, and 64 times the block in the minimum coded unit plus the coefficient in the block.
 struct Place { unsigned bit, coefficient; };
 
 __device__ unsigned big_endian(unsigned word) { return __byte_perm(word, 0, 0x0123); }
 
+// DC coefficients are written as differences: what the ones of each component add up to, least and most on the way.
+struct Levels { int sum[3], low[3], high[3]; };
+
 // Reads on from `place` to bit `end`, or until `most` blocks are finished. Returns how many were; `bad` is set by
 // what no encoder writes.
-__device__ unsigned read(
-    const unsigned* words, const Coding& coding, Place& place, unsigned end, unsigned most, bool& bad) {
+__device__ unsigned read(const unsigned* words, const Coding& coding, Place& place, unsigned end, unsigned most,
+                         bool& bad, Levels& levels) {
+  for (int i = 0; i < 3; ++i) levels.sum[i] = levels.low[i] = levels.high[i] = 0;
   unsigned bit = place.bit, block = place.coefficient >> 6, k = place.coefficient & 63, finished = 0;
   unsigned index = bit >> 5, high = big_endian(words[index]), low = big_endian(words[index + 1]);
   unsigned ahead = words[index + 2];  // fetched before it is needed: memory is slow
@@ -60,7 +65,8 @@ __device__ unsigned read(
       ahead = words[++index + 2];
     }
     unsigned next = __funnelshift_l(low, high, bit & 31);  // 32 bits; no symbol takes more than 31
-    const Table& table = coding.tables[coding.component[block]][k > 0];
+    unsigned component = coding.component[block];
+    const Table& table = coding.tables[component][k > 0];
     unsigned known = table.look[next >> 24], length = known >> 8, symbol = known & 255;
     if (!length) {
       for (length = 9; length <= 16 && (int)(next >> (32 - length)) > table.last[length]; ++length) {}
@@ -74,12 +80,18 @@ __device__ unsigned read(
     }
     unsigned size = symbol & 15;
     bit += length + size;
+    int value = size ? (next << length) >> (32 - size) : 0;
+    if (size && !(value >> (size - 1))) value -= (1 << size) - 1;
     if (!k) {
       bad |= symbol > 11;
+      int sum = levels.sum[component] += value;
+      levels.low[component] = min(levels.low[component], sum);
+      levels.high[component] = max(levels.high[component], sum);
       k = 1;
     } else if (size) {
-      bad |= size > 10;
-      k += (symbol >> 4) + 1;
+      k += symbol >> 4;
+      bad |= size > 10 || abs(value) * coding.quantizers[component][k & 63] > MAX_LEVEL;
+      ++k;
     } else {
       bad |= symbol && symbol != 0xf0;
       k = symbol == 0xf0 ? k + 16 : 64;
@@ -152,7 +164,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) check(const Interval* inte
   unsigned start = min(threadIdx.x * part, bits), end = min(start + part, bits);
   bool takes_part = start < bits, bad = false, again = false;
   Place begin = {start, 0}, place = begin;
-  unsigned finished = takes_part ? read(words, coding, place, end, ~0u, bad) : 0;
+  Levels levels = {};
+  unsigned finished = takes_part ? read(words, coding, place, end, ~0u, bad, levels) : 0;
   for (int round = 0; round < MAX_ROUNDS; ++round) {
     ends[threadIdx.x] = place;
     __syncthreads();
@@ -163,22 +176,24 @@ extern "C" __global__ void __launch_bounds__(THREADS) check(const Interval* inte
       if (again) {
         begin = place = before;
         bad = false;
-        finished = read(words, coding, place, end, ~0u, bad);
+        finished = read(words, coding, place, end, ~0u, bad, levels);
       }
     }
     if (!__syncthreads_or(again)) break;
   }
   unsigned total, before = sum_before(finished, sums, total);
-  bool wrong = again || marker || total < interval.blocks;
-  if (before < interval.blocks) {
-    if (before + finished >= interval.blocks) {  // the last block ends here; padding follows, less than a byte
-      bad = false;
-      place = begin;
-      read(words, coding, place, end, interval.blocks - before, bad);
-      wrong |= place.bit > bits || bits - place.bit >= 8;
-    }
-    wrong |= bad;
+  bool wrong = again || marker || total < interval.blocks, counts = before < interval.blocks;
+  if (counts && before + finished >= interval.blocks) {  // the last block ends here; padding follows, less than a byte
+    bad = false;
+    place = begin;
+    read(words, coding, place, end, interval.blocks - before, bad, levels);
+    wrong |= place.bit > bits || bits - place.bit >= 8;
   }
+  for (int i = 0; i < 3; ++i) {  // where one is too large, no sum up to it has overflowed
+    int dc = sum_before(levels.sum[i], sums, total), most = MAX_LEVEL / max(1, coding.quantizers[i][0]);
+    bad |= dc + levels.low[i] < -most || dc + levels.high[i] > most;
+  }
+  wrong |= counts && bad;
   wrong = __syncthreads_or(wrong);
   if (!threadIdx.x) whole[blockIdx.x] = !wrong;
 }
@@ -214,6 +229,7 @@ class DamageCheck:
             files: content, intervals as `entropy.intervals` finds them, and the slot of the coding; `MAX_INTERVALS`
                 intervals at most.
         """
+        runtime.cudaStreamSynchronize(self._stream)  # an earlier check whose result nobody fetched
         self._owners = [i for i, (_, intervals, _) in enumerate(files) for _ in intervals]
         table = np.zeros(len(self._owners), _INTERVAL)
         # Copies of the files' data first, then each interval once more without stuffing, aligned.
@@ -249,8 +265,9 @@ class DamageCheck:
         """Grow the memory for files; it never shrinks, the limit on a file's bytes bounds it."""
         if size <= len(self._host):
             return
-        self._host, old = page_locked(runtime, (size + size // 2,), np.uint8), self._host
-        if len(old):
-            runtime.cudaFreeHost(old.ctypes.data)
-            runtime.cudaFree(self._on_gpu)
-        self._on_gpu = int(runtime.cudaMalloc(len(self._host)))
+        host, address, self._host, self._on_gpu = self._host, self._on_gpu, np.zeros(0, np.uint8), 0
+        if address:
+            runtime.cudaFreeHost(host.ctypes.data)
+            runtime.cudaFree(address)
+        on_gpu = int(runtime.cudaMalloc(size + size // 2))
+        self._host, self._on_gpu = page_locked(runtime, (size + size // 2,), np.uint8), on_gpu

@@ -190,23 +190,25 @@ class GpuDecoder:
 
     def _look_up(self, pictures: Sequence[Picture]) -> dict[int, _Headers]:
         """What is known of the headers of suitable pictures, by index: a camera sends the same ones again and again."""
-        found = {
-            i: entropy.headers(picture.data, picture.header.first_scan)
-            for i, picture in enumerate(pictures)
-            if self._is_suitable(picture)
-        }
-        found = {i: headers for i, headers in found.items() if len(headers) <= _MAX_HEADER_BYTES}
-        new = {headers for headers in found.values() if headers not in self._headers}
-        if len(self._headers) + len(new) > MAX_CODINGS:
-            self._headers.clear()
+        found = {}
+        for i, picture in enumerate(pictures):
+            headers = entropy.headers(picture.data, picture.header.first_scan) if self._is_suitable(picture) else None
+            if headers is not None and len(headers) <= _MAX_HEADER_BYTES:
+                found[i] = headers
         for i, headers in found.items():
-            if headers not in self._headers:
-                data, first_scan = pictures[i].data, pictures[i].header.first_scan
-                slot, coding = len(self._headers), entropy.read(data, first_scan) if self._damage else None
-                if self._damage and coding:
-                    self._damage.keep(slot, coding)
-                self._headers[headers] = _Headers(self._is_supported(data), slot, coding)
+            known = self._headers.pop(headers, None) or self._read(pictures[i])
+            self._headers[headers] = known  # the one that was asked for last comes last
         return {i: self._headers[headers] for i, headers in found.items()}
+
+    def _read(self, picture: Picture) -> _Headers:
+        """What headers say that are new; those that nobody has asked for longest are forgotten for them."""
+        slot = len(self._headers)
+        if slot >= MAX_CODINGS:
+            slot = self._headers.pop(next(iter(self._headers))).slot
+        coding = entropy.read(picture.data, picture.header.first_scan) if self._damage else None
+        if self._damage and coding:
+            self._damage.keep(slot, coding)
+        return _Headers(self._is_supported(picture.data), slot, coding)
 
     def _is_supported(self, data: bytes) -> bool:
         """Whether nvJPEG says that the hardware takes this file."""
@@ -295,6 +297,8 @@ class GpuDecoder:
         if count != self._initialized_for:
             self._nvjpeg("nvjpegDecodeBatchedInitialize", self._handle, self._state, count, 1, _PLANAR_RGB)
             self._initialized_for = count
+        # A picture that the engine would not write must not be the one before.
+        runtime.cudaMemsetAsync(self._arena, 0, self._arena_bytes, self._stream)
         if self._damage:
             self._damage.start([(one.picture.data, one.intervals, one.slot) for one in chosen])
         status = self._library.nvjpegDecodeBatched(
@@ -341,6 +345,7 @@ class GpuDecoder:
     def _reserve(self, size: int) -> None:
         """Grow the memory for decoded pictures; it never shrinks, limits on pixels bound it."""
         if size > self._arena_bytes:
-            if self._arena:
-                runtime.cudaFree(self._arena)
+            arena, self._arena, self._arena_bytes = self._arena, 0, 0
+            if arena:
+                runtime.cudaFree(arena)
             self._arena, self._arena_bytes = int(runtime.cudaMalloc(size)), size

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from nudenet_steps.preprocess.canvas import LARGEST
+from nudenet_steps.preprocess.canvas import LARGEST, LONGER_SIDE, Canvas
 
 TO_UNIT = np.float32(1 / 255)  # what makes FP32 `input` of UINT8 `pixels`
 
@@ -37,8 +37,14 @@ class Letterbox:
 
 
 def fit(source_width: int, source_height: int, input_width: int, input_height: int) -> Letterbox:
-    """The largest size with the source's aspect that fits the model input; at least 1x1 pixel."""
+    """The largest size with the source's aspect that fits the model input; at least 1x1 pixel.
+
+    To a pixel: where a canvas holds the picture at NudeNet's scale, it has the size that it has on every such canvas.
+    """
     scale = min(input_width / source_width, input_height / source_height)
+    canvas = Canvas(input_height, input_width)
+    if max(canvas) == LONGER_SIDE and canvas.holds(source_width, source_height):
+        scale = LONGER_SIDE / max(source_width, source_height)
     return Letterbox(
         source_width,
         source_height,
