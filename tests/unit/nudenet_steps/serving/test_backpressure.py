@@ -105,7 +105,7 @@ def test_decoding_waits_until_pictures_have_left(decoder, end, clock, monkeypatc
     assert decoder.in_flight() == 0
 
 
-@pytest.mark.parametrize(("way_ms", "most"), [(20, 4), (140, 4), (250, 3), (400, 2), (900, 1)])
+@pytest.mark.parametrize(("way_ms", "most"), [(20, 4), (120, 4), (180, 3), (400, 2), (900, 1)])
 def test_fewer_may_be_under_way_where_they_take_long(decoder, end, clock, way_ms, most):
     steady(decoder, end, clock, way_ms)
     under_way = 0

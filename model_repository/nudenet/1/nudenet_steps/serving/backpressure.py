@@ -35,7 +35,7 @@ _OVERTAKEN_NS = 50_000_000  # at least
 _OVERDUE_NS, _OVERDUE_WAYS = 200_000_000, 3
 # Where the way takes longer than this, fewer pictures may be under way, so that clients with short deadlines get
 # answers from a slow detector, too: the way then takes the geometric mean of this and of what the limit alone makes it.
-_LONG_WAY_NS = 150_000_000
+_LONG_WAY_NS = 125_000_000
 _NEWEST, _WAY, _SHOWN = range(3)  # common numbers: newest decoded_at that came out, mean way in ns, the gauge
 
 
