@@ -22,6 +22,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from container.repository import config_path, read_config
 from nudenet_steps.pipeline import ENGINE_FILES
 from nudenet_steps.preprocess.canvas import SPECIFIED
 from nudenet_tools.bench import frames, gpu_checks, machine
@@ -144,7 +145,8 @@ def measure_ensemble(
         report = {
             "decoder": kind,
             "mps": shared,
-            "strict": True,
+            "strict": read_config(config_path("nudenet_preprocess", "cuda")).parameters["strict"].string_value
+            == "true",
             "engine": server.engine(),
             "instances": dict(tuned.instances),
             "seconds_to_ready": server.seconds_to_ready,

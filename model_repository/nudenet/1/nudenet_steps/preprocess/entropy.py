@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nudenet_steps.preprocess.header_edits import ADOBE, YCBCR
+
 _SOF0, _DHT, _SOS, _DQT, _DRI, _APP0, _APP14, _COM = 0xC0, 0xC4, 0xDA, 0xDB, 0xDD, 0xE0, 0xEE, 0xFE
-_ADOBE, _ADOBE_YCC = b"Adobe", 1  # its transform, byte 11 of the segment
 _COMPONENTS, _MAX_BLOCKS = 3, 10  # of a scan; in a minimum coded unit, by the standard
 _MAX_CODE = 16  # bits of a Huffman code
 _LOOK_BITS = 8
@@ -96,7 +97,7 @@ def read(data: bytes, first_scan: int) -> Coding | None:
             tables |= found
         elif marker in (_SOF0, _SOS, _DRI) and marker not in once:
             once[marker] = payload
-        elif marker == _APP14 and payload.startswith(_ADOBE) and payload[11:12] != bytes([_ADOBE_YCC]):
+        elif marker == _APP14 and payload.startswith(ADOBE) and payload[11:12] != bytes([YCBCR]):
             return None  # decoders disagree over it where JFIF says otherwise
         elif marker < _APP0:  # another frame, arithmetic conditioning, heights that come later
             return None

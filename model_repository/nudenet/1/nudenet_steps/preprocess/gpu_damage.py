@@ -25,7 +25,9 @@ _THREADS = 512
 _PADDING = 16  # zero bytes that the kernel reads beyond the end
 _INTERVAL = np.dtype([("data", "u8"), ("plain", "u8"), ("coding", "u8"), ("size", "u4"), ("blocks", "u4")])
 
-_KERNEL = r"""
+_KERNEL = (
+    f"#define THREADS {_THREADS}\n#define PADDING {_PADDING}\n"
+    + r"""
 // Whether entropy-coded data is whole. One block of threads for each restart interval.
 //
 // Each thread reads a part of the bits. Where its first symbol begins is known only when the thread before has read its
@@ -37,7 +39,6 @@ struct Table { unsigned short look[256]; int last[17]; int offset[17]; unsigned 
 struct Coding { Table tables[3][2]; unsigned short quantizers[3][64]; int blocks; unsigned char component[12]; };
 struct Interval { const unsigned char* data; unsigned char* plain; const Coding* coding; unsigned size, blocks; };
 
-#define THREADS 512
 #define MIN_BITS 512   // of a thread's part; longer than any symbol
 #define MAX_ROUNDS 64  // what has not fallen into step by then is left to the CPU
 #define MAX_LEVEL 1280  // a coefficient of an 8-bit picture is below 1024; rounding adds half a quantizer
@@ -142,7 +143,7 @@ __device__ unsigned unstuff(const Interval& interval, unsigned* shared, bool& ba
     if (inside && !stuffing) interval.plain[out] = data[at];
     __syncthreads();
   }
-  if (threadIdx.x < 16) interval.plain[left + threadIdx.x] = 0;  // what is read beyond the end
+  if (threadIdx.x < PADDING) interval.plain[left + threadIdx.x] = 0;  // what is read beyond the end
   bad |= !interval.size || data[interval.size - 1] == 0xff;
   __syncthreads();
   return left;
@@ -198,6 +199,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) check(const Interval* inte
   if (!threadIdx.x) whole[blockIdx.x] = !wrong;
 }
 """
+)
 
 
 class DamageCheck:
@@ -255,7 +257,8 @@ class DamageCheck:
     def doubted(self) -> set[int]:
         """Which of the files that were given to `start` may be damaged, by index; waits until that is known."""
         runtime.cudaStreamSynchronize(self._stream)
-        return {owner for owner, whole in zip(self._owners, self._whole.tolist(), strict=False) if not whole}
+        whole = self._whole[: len(self._owners)].tolist()
+        return {owner for owner, is_whole in zip(self._owners, whole, strict=True) if not is_whole}
 
     def _to_gpu(self, address: int, array: np.ndarray) -> None:
         to_device = runtime.cudaMemcpyKind.cudaMemcpyHostToDevice

@@ -298,7 +298,8 @@ class GpuDecoder:
             self._nvjpeg("nvjpegDecodeBatchedInitialize", self._handle, self._state, count, 1, _PLANAR_RGB)
             self._initialized_for = count
         # A picture that the engine would not write must not be the one before.
-        runtime.cudaMemsetAsync(self._arena, 0, self._arena_bytes, self._stream)
+        size = sum(3 * one.picture.header.width * one.picture.header.height for one in chosen)
+        runtime.cudaMemsetAsync(self._arena, 0, size, self._stream)
         if self._damage:
             self._damage.start([(one.picture.data, one.intervals, one.slot) for one in chosen])
         status = self._library.nvjpegDecodeBatched(

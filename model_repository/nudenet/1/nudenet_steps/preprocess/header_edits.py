@@ -21,9 +21,9 @@ Edits = list[tuple[int, int]]  # byte offset, new value
 
 _APP0, _APP2, _APP14 = 0xE0, 0xE2, 0xEE
 _JFIF, _JFIF_BYTES = b"JFIF\0", 14  # shorter ones are no JFIF to libjpeg
-_ADOBE, _ADOBE_BYTES = b"Adobe", 12
+ADOBE, _ADOBE_BYTES = b"Adobe", 12
 _ICC, _ICC_BYTES = b"ICC_PROFILE\0", 14
-_YCBCR, _YCCK = 1, 2  # Adobe's colour transforms
+YCBCR, _YCCK = 1, 2  # Adobe's colour transforms
 _SCAN_PARAMETERS = (0, 63, 0)  # Ss, Se, Ah and Al of a sequential scan
 
 
@@ -43,7 +43,7 @@ class HeaderEdits:
         if marker == _APP0 and length >= _JFIF_BYTES and data.startswith(_JFIF, payload):
             if data[payload + 5] != 1:
                 self.edits.append((payload + 5, 1))
-        elif marker == _APP14 and length >= _ADOBE_BYTES and data.startswith(_ADOBE, payload):
+        elif marker == _APP14 and length >= _ADOBE_BYTES and data.startswith(ADOBE, payload):
             self._adobe.append((payload + 11, data[payload + 11]))
         elif marker == _APP2 and length >= _ICC_BYTES and data.startswith(_ICC, payload):
             self._profile.append((payload, data[payload + 12], data[payload + 13], length - _ICC_BYTES))
@@ -69,7 +69,7 @@ class HeaderEdits:
         Args:
             components: of the picture; they decide what an unknown colour transform is taken for.
         """
-        known, assumed = ((0, _YCCK), _YCCK) if components == 4 else ((0, _YCBCR), _YCBCR)
+        known, assumed = ((0, _YCCK), _YCCK) if components == 4 else ((0, YCBCR), YCBCR)
         self.edits += [(at, assumed) for at, transform in self._adobe if transform not in known]
         if not self._is_whole_profile():
             self.edits += [(at, 0) for at, *_ in self._profile]  # no longer a profile by name
