@@ -41,7 +41,6 @@ class TritonPythonModel:
         self.max_candidates = model_parameters.parse(config, model_parameters.POSTPROCESS)["max_candidates"]
         filename = pb_utils.get_output_config_by_name(config, "labels")["label_filename"]
         self.labels = (folder / filename).read_text().split()
-        self.names = np.array([label.encode() for label in self.labels], np.object_)
         self.defaults = nms.Settings()
         policies = policy_file.load(folder / policy_file.FILE, self.labels)
         network = policy_file.network_sha256(folder.parent / "nudenet_trt" / "1")
@@ -88,23 +87,25 @@ class TritonPythonModel:
             raise failures.RequestError(
                 f"candidates: {candidates.shape[1]} a picture, the detector has {self.max_candidates}", "candidates"
             )
-        failed = geometry[:, 2] == 0  # no source width
+        failed = [not width for width in geometry[:, 2].tolist()]  # the source's
         found = [
-            nms.detect(picture, where, settings) if not bad else picture[:0]
+            picture[:0] if bad else nms.detect(picture, where, settings)
             for picture, where, bad in zip(candidates, geometry, failed, strict=True)
         ]
-        counts = np.array([[len(rows)] for rows in found], np.int32)
-        detections = np.zeros((len(found), counts.max(), 6), np.float32)
+        counts = [FAILED if bad else len(rows) for rows, bad in zip(found, failed, strict=True)]
+        most = max(0, *counts)
+        detections = np.zeros((len(found), most, 6), np.float32)
+        labels = []
         for i, rows in enumerate(found):
             detections[i, : len(rows)] = rows
-            for class_id, count in collections.Counter(rows[:, 4].tolist()).items():
-                self.counters.add("nudenet_detections_total", count, self.labels[int(class_id)])
-        outputs = {"detections": detections, "num_detections": np.where(failed[:, None], FAILED, counts)}
+            names = [self.labels[int(class_id)] for class_id in rows[:, 4].tolist()]
+            for name in names:
+                self.counters.add("nudenet_detections_total", 1, name)
+            labels.append([name.encode() for name in names] + [b""] * (most - len(names)))
+        outputs = {"detections": detections, "num_detections": np.array(counts, np.int32)[:, None]}
         wanted = request.requested_output_names()
         if "labels" in wanted:
-            filled = np.arange(detections.shape[1]) < counts
-            labels = self.names[detections[..., 4].astype(np.int64)]
-            outputs["labels"] = np.where(filled, labels, b"").astype(np.object_)
+            outputs["labels"] = np.array(labels, np.object_)
         if "verdict" in wanted or "reasons" in wanted:
             outputs |= policy.tensors(self.judge, policy_name, candidates, geometry)
             if policy_name is not None:

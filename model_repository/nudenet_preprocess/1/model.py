@@ -144,6 +144,6 @@ class TritonPythonModel:
             pb_utils.Tensor(self.output, batch.tensor) if on_host else pb_utils.Tensor.from_dlpack(self.output, on_gpu),
             pb_utils.Tensor("geometry", geometry),
             pb_utils.Tensor("error", reasons),
-            pb_utils.Tensor("decoded_at", np.full((len(batch.tensor), 1), decoded_at)),
+            pb_utils.Tensor("decoded_at", np.array([(decoded_at,)] * len(batch.tensor))),
         ]
         return pb_utils.InferenceResponse(tensors)

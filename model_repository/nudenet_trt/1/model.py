@@ -71,7 +71,8 @@ class TritonPythonModel:
             given = {name: pb_utils.get_input_tensor_by_name(request, name) for name in self.inputs}
             tensor = choose_input(given)
             check_canvas(tensor.shape(), self.canvases)
-            return split(self.engine.take(tensor), self._host_array(given.get("geometry")), self.canvases)
+            part = self.engine.take(tensor)
+            return [part] if len(part) == 1 else split(part, self._host_array(given.get("geometry")), self.canvases)
         except ValueError as error:
             return self.failures.response(error)
 

@@ -5,6 +5,9 @@ from typing import Annotated, Any
 from fastapi import Body, FastAPI
 from nudenet import NudeDetector
 
+from nudenet_tools.bench import onnxruntime_threads
+
+onnxruntime_threads.confine()
 detector = NudeDetector()
 app = FastAPI()
 

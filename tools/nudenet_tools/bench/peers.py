@@ -34,6 +34,9 @@ def detect_one(files: Sequence[bytes]) -> Callable[[float], Sample]:
     """``NudeDetector.detect`` in a loop, with onnxruntime's and OpenCV's own choice of threads."""
     from nudenet import NudeDetector
 
+    from nudenet_tools.bench import onnxruntime_threads
+
+    onnxruntime_threads.confine()
     detector = NudeDetector()
     detector.detect(files[0])
 
@@ -48,6 +51,9 @@ def detect_batch(files: Sequence[bytes]) -> Callable[[float], Sample]:
     """``NudeDetector.detect_batch`` of 8 in a loop."""
     from nudenet import NudeDetector
 
+    from nudenet_tools.bench import onnxruntime_threads
+
+    onnxruntime_threads.confine()
     detector = NudeDetector()
     detector.detect_batch(list(files), batch_size=BATCH)
 

@@ -57,14 +57,14 @@ def renamed(data: bytes, *names: int) -> bytes:
 
 
 def look(data: bytes) -> tuple[int, entropy.Coding | None]:
-    first_scan = jpeg.read_header(data).first_scan
-    return first_scan, entropy.read(data, first_scan)
+    head = jpeg.read_header(data).head
+    return len(head), entropy.read(head)
 
 
 def checks(data: bytes) -> bool | None:
     """What the GPU would say of a file; None where it is not asked."""
-    first_scan, coding = look(data)
-    found = entropy.intervals(data, first_scan, coding) if coding else None
+    start, coding = look(data)
+    found = entropy.intervals(data, start, coding) if coding else None
     if not coding or not found:
         return None
     return all(is_whole(data[start:end], coding.tables[0], blocks) for start, end, blocks in found)
@@ -85,14 +85,14 @@ def test_whole_files_are_read_to_their_end(options):
 
 def test_a_restart_interval_is_that_many_units():
     data = picture(RESTART, 2)  # 6 x 4 units of 4:2:0
-    first_scan, coding = look(data)
+    start, coding = look(data)
     assert (coding.units, coding.restart, coding.blocks) == (24, 2, 6)
-    found = entropy.intervals(data, first_scan, coding)
+    found = entropy.intervals(data, start, coding)
     assert [one.blocks for one in found] == [12] * 12
     assert found[0].start == scan_start(data)
     assert found[-1].end == len(data) - 2
     last = look(picture(RESTART, 7))[1]
-    assert [one.blocks for one in entropy.intervals(picture(RESTART, 7), first_scan, last)] == [42, 42, 42, 18]
+    assert [one.blocks for one in entropy.intervals(picture(RESTART, 7), start, last)] == [42, 42, 42, 18]
 
 
 @pytest.mark.parametrize("options", [[], [RESTART, 3], [OPTIMIZE, 1], [QUALITY, 30]])
@@ -172,8 +172,7 @@ def test_coefficients_that_no_picture_has_are_noticed(first, last):
     ],
 )
 def test_other_kinds_are_left_to_the_cpu(data):
-    position = scan_marker(data)
-    assert entropy.read(data, position) is None
+    assert entropy.read(data[: scan_start(data)]) is None
 
 
 @pytest.mark.parametrize(
@@ -188,27 +187,26 @@ def test_other_kinds_are_left_to_the_cpu(data):
 )
 def test_tables_that_are_none_are_left_to_the_cpu(payload):
     data = picture()
-    first_scan, _ = look(data)
-    extra = segment(0xC4, payload)
-    assert entropy.read(data[:first_scan] + extra + data[first_scan:], first_scan + len(extra)) is None
+    scan = scan_marker(data)
+    assert entropy.read(data[:scan] + segment(0xC4, payload) + data[scan : scan_start(data)]) is None
 
 
 def test_restart_markers_that_are_missing_or_in_disorder_are_noticed():
     data = picture(RESTART, 2)
-    first_scan, coding = look(data)
-    first = data.index(b"\xff\xd0", first_scan)
+    start, coding = look(data)
+    first = data.index(b"\xff\xd0", start)
     for damaged in (
         data[:first] + data[first + 2 :],
         data[:first] + b"\xff\xd1" + data[first + 2 :],
         data[:first] + b"\xff\xd0" + data[first:],
         data[: scan_start(data)] + EOI,
     ):
-        assert entropy.intervals(damaged, first_scan, coding) is None
+        assert entropy.intervals(damaged, start, coding) is None
 
 
 def test_files_of_one_camera_have_the_same_headers():
     def headers(data: bytes) -> bytes:
-        return entropy.headers(data, jpeg.read_header(data).first_scan)
+        return entropy.headers(jpeg.read_header(data).head)
 
     data = picture()
     exif = segment(0xE1, b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x00\x00\x00\x00\x00")

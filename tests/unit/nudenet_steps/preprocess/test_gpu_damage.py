@@ -29,9 +29,9 @@ def picture(*options: int, width: int = 320, height: int = 180) -> bytes:
 
 def says(kernel, data: bytes) -> tuple[bool, bool]:
     """What the kernel and the single reader say of a file."""
-    first_scan = jpeg.read_header(data).first_scan
-    coding = entropy.read(data, first_scan)
-    intervals = entropy.intervals(data, first_scan, coding)
+    head = jpeg.read_header(data).head
+    coding = entropy.read(head)
+    intervals = entropy.intervals(data, len(head), coding)
     alone = all(entropy_reader.is_whole(data[start:end], coding.tables[0], blocks) for start, end, blocks in intervals)
     return kernel_on_host.is_whole(kernel, data, coding, intervals), alone
 

@@ -219,7 +219,39 @@ def test_damaged_headers_decode_or_are_refused(position, junk):
 def test_headers_that_end_too_early_are_truncated():
     for length in (GOOD.index(b"\xff\xdb"), GOOD.index(b"\xff\xda"), GOOD.index(b"\xff\xda") + 4):
         assert refusal(GOOD[:length]).reason == "truncated"
-    assert jpeg.read_header(GOOD).first_scan == GOOD.index(b"\xff\xda")
+    head = jpeg.read_header(GOOD).head
+    assert GOOD.startswith(head)
+    assert head.rindex(b"\xff\xda") == GOOD.index(b"\xff\xda")
+
+
+@pytest.fixture
+def recent(monkeypatch):
+    found: list[jpeg.Header] = []
+    monkeypatch.setattr(jpeg, "_recent", found)
+    return found
+
+
+def test_headers_that_come_again_are_not_read_again(recent, monkeypatch):
+    header = jpeg.read_header(GOOD)
+    assert recent == [header]
+    with monkeypatch.context() as patched:
+        patched.setattr(jpeg, "_walk_segments", None)
+        assert jpeg.read_header(GOOD) == header
+        other_pixels = GOOD[: len(header.head)] + GOOD[len(header.head) + 100 :]
+        assert jpeg.read_header(other_pixels) == header._replace(file_bytes=len(other_pixels))
+    comment = hostile.segment(0xFE, b"of another camera")
+    assert jpeg.read_header(GOOD[:2] + comment + GOOD[2:]).head == header.head[:2] + comment + header.head[2:]
+    assert len(recent) == 2
+    assert refusal(GOOD[: len(header.head) - 9]).reason == "damaged"
+
+
+def test_only_short_headers_that_say_all_are_remembered(recent):
+    jpeg.read_header(hostile.many_scans(9))
+    jpeg.read_header(GOOD[:2] + hostile.segment(0xFE, bytes(4096)) + GOOD[2:])
+    assert recent == []
+    for i in range(40):
+        jpeg.read_header(GOOD[:2] + hostile.segment(0xFE, bytes([i])) + GOOD[2:])
+    assert [header.head[6] for header in recent] == list(range(39, 23, -1))
 
 
 @pytest.mark.parametrize("marker", [b"\xff\xe1\0\1", b"\xff\xe1\0\0", b"\xff\x01\0\4ab", b"\xff\xd8\0\4ab"])

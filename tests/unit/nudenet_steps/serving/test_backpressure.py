@@ -12,7 +12,7 @@ import pytest
 
 from container import repository
 from nudenet_steps.serving import backpressure, shm_files
-from nudenet_steps.serving.process_counts import ProcessCounts
+from nudenet_steps.serving.process_counts import ProcessCounts, SharedTable
 
 MS = 10**6
 
@@ -212,6 +212,18 @@ def test_processes_count_together(shared_memory, decoder, clock):
         arguments = [sys.executable, "-c", command, str(shared_memory), str(clock.now)]
         subprocess.run(arguments, env={"PYTHONPATH": steps}, check=True)
     assert decoder.in_flight() == 3
+    rows = SharedTable("inflight", backpressure._SLOTS).rows()
+    assert len(rows) == 2  # the fixture's, and one that the three processes had in turn, and this one now
+
+
+def test_what_an_ended_process_had_in_hand_is_forgotten():
+    counts = ProcessCounts("detectors")
+    counts.add(5)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    table = SharedTable("detectors", 1)
+    table._rows[0][0] = ended.pid
+    assert ProcessCounts("detectors").total() == 0
 
 
 def test_counts_of_processes_are_added_up_and_end_with_them():

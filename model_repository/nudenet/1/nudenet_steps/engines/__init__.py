@@ -159,5 +159,5 @@ def groups(parts: Sequence[Any]) -> list[list[int]]:
     """Which of `parts` can run as one batch: indices by canvas and type, in order of appearance."""
     found: dict[tuple, list[int]] = {}
     for i, part in enumerate(parts):
-        found.setdefault((tuple(part.shape[1:]), str(part.dtype)), []).append(i)
+        found.setdefault((tuple(part.shape[1:]), part.dtype), []).append(i)
     return list(found.values())

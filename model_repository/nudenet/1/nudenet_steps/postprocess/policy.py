@@ -149,10 +149,12 @@ def tensors(judge: Judge, name: str | None, candidates: np.ndarray, geometry: np
     Args:
         candidates: FP32 [B,N,6]. geometry: FP32 [B,4]. Both as `Judge.judge` takes them, with the batch first.
     """
-    verdicts, reasons = (np.full((len(candidates), 1), b"", np.object_) for _ in range(2))
-    if name is not None:
-        for i, (rows, where) in enumerate(zip(candidates, geometry, strict=True)):
-            judgement = judge.judge(rows, where, name)
-            verdicts[i, 0] = judgement.verdict.encode()
-            reasons[i, 0] = json.dumps(judgement.reasons, separators=(",", ":")).encode()
-    return {"verdict": verdicts, "reasons": reasons}
+    if name is None:
+        empty = np.array([(b"",)] * len(candidates), np.object_)
+        return {"verdict": empty, "reasons": empty}
+    judged = [judge.judge(rows, where, name) for rows, where in zip(candidates, geometry, strict=True)]
+    reasons = [(json.dumps(one.reasons, separators=(",", ":")).encode(),) for one in judged]
+    return {
+        "verdict": np.array([(one.verdict.encode(),) for one in judged], np.object_),
+        "reasons": np.array(reasons, np.object_),
+    }

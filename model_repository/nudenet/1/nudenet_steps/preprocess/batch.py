@@ -36,10 +36,9 @@ class Batch:
             geometry FP32 [n,4] as `nms.detect` takes it, all zero where the picture failed, and the reasons
             BYTES [n,1], empty where it did not.
         """
-        geometry = np.zeros((len(self.tensor), 4), np.float32)
-        reasons = np.full((len(self.tensor), 1), b"", np.object_)
+        geometry, reasons = [(0.0,) * 4] * len(self.tensor), [(b"",)] * len(self.tensor)
         for i, picture in self.pictures.items():
             geometry[i] = picture.box.geometry
         for i, error in self.errors.items():
-            self.tensor[i], geometry[i], reasons[i, 0] = 0, 0, str(error).encode()
-        return geometry, reasons
+            self.tensor[i], geometry[i], reasons[i] = 0, (0.0,) * 4, (str(error).encode(),)
+        return np.array(geometry, np.float32), np.array(reasons, np.object_)

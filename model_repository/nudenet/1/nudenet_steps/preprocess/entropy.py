@@ -6,6 +6,7 @@ the CPU has to decode them.
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,6 +19,7 @@ _SOF0, _DHT, _SOS, _DQT, _DRI, _APP0, _APP14, _COM = 0xC0, 0xC4, 0xDA, 0xDB, 0xD
 _COMPONENTS, _MAX_BLOCKS = 3, 10  # of a scan; in a minimum coded unit, by the standard
 _MAX_CODE = 16  # bits of a Huffman code
 _LOOK_BITS = 8
+_USUAL_BYTES = 4096  # of a head; longer ones hold thumbnails and colour profiles
 _RESTART = re.compile(rb"\xff([\xd0-\xd7])")
 
 # As the kernel reads it. `look`: code length and symbol by the next eight bits, 0 where the code is longer. `last` and
@@ -58,37 +60,40 @@ class Coding:
         return int(self.tables["blocks"][0])
 
 
-def headers(data: bytes, first_scan: int) -> bytes | None:
+def headers(head: bytes) -> bytes | None:
     """Everything before a file's entropy-coded data that decoding depends on: all segments but comments and those of
     applications other than JFIF and Adobe. None where something stands between segments.
 
     Args:
-        data: a file that `jpeg.read_header` accepts.
-        first_scan: byte offset of its scan's marker.
+        head: `jpeg.Header.head`.
     """
-    found = _segments(data, first_scan)
+    return _headers(head) if len(head) <= _USUAL_BYTES else _headers.__wrapped__(head)
+
+
+@functools.lru_cache(maxsize=256)  # a camera sends the same head with every frame
+def _headers(head: bytes) -> bytes | None:
+    found = _segments(head)
     if found is None:
         return None
     kept = [
-        data[start:end]
+        head[start:end]
         for marker, start, end in found
         if not (_APP0 < marker <= 0xEF and marker != _APP14) and marker != _COM
     ]
     return b"".join(kept)
 
 
-def read(data: bytes, first_scan: int) -> Coding | None:
-    """How to read the file's entropy-coded data; None where the GPU cannot check it.
+def read(head: bytes) -> Coding | None:
+    """How to read the entropy-coded data of a file; None where the GPU cannot check it.
 
     Args:
-        data: a file that `jpeg.read_header` accepts.
-        first_scan: byte offset of its scan's marker.
+        head: `jpeg.Header.head`.
     """
     codes: dict[int, np.ndarray] = {}  # by class and number: 0x00 to 0x03 for DC, 0x10 to 0x13 for AC
     quantizers: dict[int, bytes] = {}  # by number
     once: dict[int, bytes] = {}  # payloads of segments that may come once
-    for marker, start, end in _segments(data, first_scan) or ():
-        payload = data[start + 4 : end]
+    for marker, start, end in _segments(head) or ():
+        payload = head[start + 4 : end]
         if marker in (_DHT, _DQT):
             found = _huffman_tables(payload) if marker == _DHT else _quantizers(payload)
             tables: dict = codes if marker == _DHT else quantizers
@@ -107,17 +112,16 @@ def read(data: bytes, first_scan: int) -> Coding | None:
     return _coding(frame, scan, codes, quantizers, int.from_bytes(restart, "big"))
 
 
-def intervals(data: bytes, first_scan: int, coding: Coding) -> list[Interval] | None:
+def intervals(data: bytes, start: int, coding: Coding) -> list[Interval] | None:
     """Where the file's entropy-coded data lies; all of it is one interval where there are no restart markers.
 
     None where there is nothing, or restart markers are missing or out of order; other markers are not looked for.
 
     Args:
         data: a file that ends with its end marker.
-        first_scan: byte offset of its scan's marker.
+        start: byte offset of its entropy-coded data, the length of `jpeg.Header.head`.
         coding: from `read` of a file with the same headers.
     """
-    start = first_scan + 2 + int.from_bytes(data[first_scan + 2 : first_scan + 4], "big")
     end = len(data) - 2
     if end <= start:
         return None
@@ -132,14 +136,14 @@ def intervals(data: bytes, first_scan: int, coding: Coding) -> list[Interval] | 
     return [Interval(*one) for one in zip(starts, ends, blocks, strict=True)]
 
 
-def _segments(data: bytes, first_scan: int) -> list[tuple[int, int, int]] | None:
+def _segments(head: bytes) -> list[tuple[int, int, int]] | None:
     """Marker, start and end of each segment up to that of the scan; None where fill bytes stand in between."""
     found, position = [], 2
-    while position <= first_scan:
-        if data[position + 1] == 0xFF:
+    while position < len(head):
+        if head[position + 1] == 0xFF:
             return None
-        end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-        found.append((data[position + 1], position, end))
+        end = position + 2 + int.from_bytes(head[position + 2 : position + 4], "big")
+        found.append((head[position + 1], position, end))
         position = end
     return found
 

@@ -192,7 +192,7 @@ class GpuDecoder:
         """What is known of the headers of suitable pictures, by index: a camera sends the same ones again and again."""
         found = {}
         for i, picture in enumerate(pictures):
-            headers = entropy.headers(picture.data, picture.header.first_scan) if self._is_suitable(picture) else None
+            headers = entropy.headers(picture.header.head) if self._is_suitable(picture) else None
             if headers is not None and len(headers) <= _MAX_HEADER_BYTES:
                 found[i] = headers
         for i, headers in found.items():
@@ -205,7 +205,7 @@ class GpuDecoder:
         slot = len(self._headers)
         if slot >= MAX_CODINGS:
             slot = self._headers.pop(next(iter(self._headers))).slot
-        coding = entropy.read(picture.data, picture.header.first_scan) if self._damage else None
+        coding = entropy.read(picture.header.head) if self._damage else None
         if self._damage and coding:
             self._damage.keep(slot, coding)
         return _Headers(self._is_supported(picture.data), slot, coding)
@@ -250,7 +250,7 @@ class GpuDecoder:
             return []
         if headers.coding is None or not headers.is_accepted or len(picture.data) > MAX_BYTES:
             return None
-        intervals = entropy.intervals(picture.data, picture.header.first_scan, headers.coding)
+        intervals = entropy.intervals(picture.data, len(picture.header.head), headers.coding)
         return intervals if intervals and len(intervals) <= MAX_INTERVALS // self._max_batch else None
 
     @property

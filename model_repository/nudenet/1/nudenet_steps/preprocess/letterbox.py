@@ -6,7 +6,7 @@ as NudeNet does it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -16,8 +16,7 @@ from nudenet_steps.preprocess.canvas import LARGEST, LONGER_SIDE, Canvas
 TO_UNIT = np.float32(1 / 255)  # what makes FP32 `input` of UINT8 `pixels`
 
 
-@dataclass(frozen=True)
-class Letterbox:
+class Letterbox(NamedTuple):
     """Where a source picture lies in the model input; all sizes in pixels."""
 
     source_width: int

@@ -16,8 +16,6 @@ import random
 import time
 from typing import Any
 
-import numpy as np
-
 from nudenet_steps.serving.process_counts import SharedTable
 
 # Random, for Triton overlooks a decoder that becomes free, for half a second, when all become free at once.
@@ -60,15 +58,12 @@ class Backpressure:
 
     def in_flight(self) -> int:
         """Pictures under way, without those that are lost."""
-        common = self._table.common
-        way = int(common[_WAY])
-        oldest = max(
-            int(common[_NEWEST]) - max(_OVERTAKEN_NS, way),
-            time.monotonic_ns() - max(_OVERDUE_NS, _OVERDUE_WAYS * way),
-        )
-        cells = self._table.rows.copy()
-        counts = np.where(cells >> _COUNT_BITS >= oldest >> _SLOT_BITS, (cells & (2 * _ZERO - 1)) - _ZERO, 0)
-        return int(np.maximum(counts.sum(axis=0), 0).sum())
+        common, rows, now = self._table.common, self._table.rows(), time.monotonic_ns()
+        way = common[_WAY]
+        oldest = max(common[_NEWEST] - max(_OVERTAKEN_NS, way), now - max(_OVERDUE_NS, _OVERDUE_WAYS * way))
+        newest = now >> _SLOT_BITS
+        slots = range(max(oldest >> _SLOT_BITS, newest - _SLOTS + 1), newest + 1)
+        return sum(max(sum(_count(row[slot % _SLOTS], slot) for row in rows), 0) for slot in slots)
 
     def enter(self, pictures: int) -> int:
         """Count in `pictures` that are decoded.
@@ -87,8 +82,8 @@ class Backpressure:
             return
         self._add(decoded_at, -pictures)
         # Several processes may write these at once and lose an update: no matter.
-        common[_NEWEST] = max(int(common[_NEWEST]), decoded_at)
-        common[_WAY] += (way - int(common[_WAY])) >> 3
+        common[_NEWEST] = max(common[_NEWEST], decoded_at)
+        common[_WAY] += (way - common[_WAY]) >> 3
 
     def withdraw(self, decoded_at: int, pictures: int) -> None:
         """Count out `pictures` that do not go on to the detector; they have overtaken nobody."""
@@ -96,7 +91,7 @@ class Backpressure:
 
     def is_full(self) -> bool:
         """Whether there is no room for more pictures."""
-        way = int(self._table.common[_WAY])
+        way = self._table.common[_WAY]
         return self.in_flight() * max(way, _LONG_WAY_NS) >= self.limit * _LONG_WAY_NS
 
     def wait(self) -> None:
@@ -119,7 +114,9 @@ class Backpressure:
 
     def _add(self, decoded_at: int, count: int) -> None:
         own, slot = self._table.own, decoded_at >> _SLOT_BITS
-        cell = int(own[slot % _SLOTS])
-        if cell >> _COUNT_BITS != slot:  # of a turn before
-            cell = (slot << _COUNT_BITS) + _ZERO
-        own[slot % _SLOTS] = cell + count
+        own[slot % _SLOTS] = (slot << _COUNT_BITS) + _ZERO + _count(own[slot % _SLOTS], slot) + count
+
+
+def _count(cell: int, slot: int) -> int:
+    """What a cell says of a slot: nothing if it is of a turn before."""
+    return (cell & (2 * _ZERO - 1)) - _ZERO if cell >> _COUNT_BITS == slot else 0

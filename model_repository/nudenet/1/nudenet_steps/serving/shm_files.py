@@ -33,6 +33,11 @@ def path(kind: str, name: object, server: int | None = None) -> Path:
     return SHARED_MEMORY / f"nudenet_{kind}_{server}_{started}_{name}"
 
 
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process, zombies aside."""
+    return bool(_start_time(pid))
+
+
 def _start_time(pid: int | str) -> str:
     """Of a process, as /proc has it; empty if it is gone or a zombie. Process ids come again."""
     try:
