@@ -226,7 +226,8 @@ def test_a_refused_picture_is_an_error_and_never_allowed():
 def test_tensors_are_empty_without_a_policy():
     batch, geometry = np.zeros((2, 5, 6), np.float32), np.stack([GEOMETRY, np.zeros(4, np.float32)])
     empty = policy.tensors(JUDGE, None, batch, geometry)
-    assert {name: array.tolist() for name, array in empty.items()} == {key: [[b""], [b""]] for key in empty}
+    assert {name: array.tolist() for name, array in empty.items()} == dict.fromkeys(("verdict", "reasons"), [[b""]] * 2)
+    assert {array.dtype for array in empty.values()} == {np.dtype(object)}
     judged = policy.tensors(JUDGE, "strict", batch, geometry)
     assert judged["verdict"].tolist() == [[b"allow"], [b"error"]]
     reasons = [json.loads(text) for text in judged["reasons"][:, 0]]
