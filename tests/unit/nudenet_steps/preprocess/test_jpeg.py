@@ -219,6 +219,10 @@ def test_damaged_headers_decode_or_are_refused(position, junk):
 def test_headers_that_end_too_early_are_truncated():
     for length in (GOOD.index(b"\xff\xdb"), GOOD.index(b"\xff\xda"), GOOD.index(b"\xff\xda") + 4):
         assert refusal(GOOD[:length]).reason == "truncated"
+    thumbnail = hostile.segment(0xE1, b"Exif\0\0" + hostile.EOI)
+    assert (
+        refusal(GOOD[:2] + thumbnail + GOOD[2 : len(GOOD) // 2]).reason == "truncated"
+    )  # that is not the picture's end
     head = jpeg.read_header(GOOD).head
     assert GOOD.startswith(head)
     assert head.rindex(b"\xff\xda") == GOOD.index(b"\xff\xda")
@@ -247,8 +251,12 @@ def test_headers_that_come_again_are_not_read_again(recent, monkeypatch):
 
 def test_only_short_headers_that_say_all_are_remembered(recent):
     jpeg.read_header(hostile.many_scans(9))
-    jpeg.read_header(GOOD[:2] + hostile.segment(0xFE, bytes(4096)) + GOOD[2:])
+    room = 4096 - len(jpeg.read_header(GOOD).head) - 4
+    recent.clear()
+    jpeg.read_header(GOOD[:2] + hostile.segment(0xFE, bytes(room + 1)) + GOOD[2:])
     assert recent == []
+    jpeg.read_header(GOOD[:2] + hostile.segment(0xFE, bytes(room)) + GOOD[2:])
+    assert len(recent) == 1
     for i in range(40):
         jpeg.read_header(GOOD[:2] + hostile.segment(0xFE, bytes([i])) + GOOD[2:])
     assert [header.head[6] for header in recent] == list(range(39, 23, -1))

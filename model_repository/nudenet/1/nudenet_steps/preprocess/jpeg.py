@@ -293,7 +293,7 @@ def decode(data: bytes, header: Header, min_width: int, min_height: int, strict:
             strict=strict,
         )
     except ValueError as error:
-        if data.find(b"\xff\xd9", len(header.head)) < 0:
+        if b"\xff\xd9" not in data[len(header.head) :]:
             raise JpegError("truncated", f"truncated JPEG: its {len(data)} bytes have no end marker") from error
         raise JpegError("damaged", f"damaged JPEG: {error}") from error
     if colours is not None:
