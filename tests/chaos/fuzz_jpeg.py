@@ -3,7 +3,8 @@
 
     PYTHONPATH=model_repository/nudenet/1:tools:tests python tests/chaos/fuzz_jpeg.py -max_total_time=60 CORPUS
 
-Anything but a picture or a `JpegError` is a finding, so is more than a second or 2 GB.
+Anything but a picture or a `JpegError` is a finding, so is more than a second or 2 GB, or a remembered header that
+differs from the one that is read.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ OUT = {size: np.empty((3, *size), np.uint8) for size in canvas.CANVASES}
 def one_input(data: bytes) -> None:
     try:
         jpeg.check_size(data, LIMITS)
+        jpeg._recent.clear()
         header = jpeg.read_header(data)
+        assert jpeg.read_header(data) == header  # remembered
         jpeg.check_limits(header, LIMITS)
         chosen = canvas.smallest([header.upright_size])
         box = letterbox.fit(*header.upright_size, chosen.width, chosen.height)

@@ -72,7 +72,7 @@ class TritonPythonModel:
             tensor = choose_input(given)
             check_canvas(tensor.shape(), self.canvases)
             part = self.engine.take(tensor)
-            return [part] if len(part) == 1 else split(part, self._host_array(given.get("geometry")), self.canvases)
+            return [part] if part.shape[0] == 1 else split(part, self._host_array(given.get("geometry")), self.canvases)
         except ValueError as error:
             return self.failures.response(error)
 

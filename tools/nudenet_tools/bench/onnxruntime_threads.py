@@ -9,7 +9,9 @@ import onnxruntime
 
 
 def confine() -> None:
-    """Make sessions without options of their own keep to the cores that this process may use, a thread on each.
+    """Make NudeDetector's sessions keep to the cores that this process may use, a thread on each.
+
+    Others must be given no options of their own from then on.
 
     By itself ONNX Runtime starts a thread for each core of the machine and pins it there. Where all cores may be used,
     nothing changes.

@@ -31,7 +31,7 @@ WARMUP_SECONDS = 0.5
 
 
 def detect_one(files: Sequence[bytes]) -> Callable[[float], Sample]:
-    """``NudeDetector.detect`` in a loop, with onnxruntime's and OpenCV's own choice of threads."""
+    """``NudeDetector.detect`` in a loop, with onnxruntime's and OpenCV's own choice of threads; see `confine`."""
     from nudenet import NudeDetector
 
     from nudenet_tools.bench import onnxruntime_threads

@@ -251,6 +251,11 @@ def test_headers_that_come_again_are_not_read_again(recent, monkeypatch):
 
 def test_only_short_headers_that_say_all_are_remembered(recent):
     jpeg.read_header(hostile.many_scans(9))
+    one, many = (hostile.progressive_bomb(64, 64, scans) for scans in (1, 43))
+    assert jpeg.read_header(one).scans == 1
+    assert recent == []
+    assert many.startswith(jpeg.read_header(one).head)
+    assert jpeg.read_header(many).scans == 43
     room = 4096 - len(jpeg.read_header(GOOD).head) - 4
     recent.clear()
     jpeg.read_header(GOOD[:2] + hostile.segment(0xFE, bytes(room + 1)) + GOOD[2:])
@@ -296,3 +301,11 @@ def test_limits_of_scans_are_inclusive():
     assert refusal(two, jpeg.Limits(max_scans=1)).reason == "too_many_scans"
     assert refusal(two, jpeg.Limits(max_scan_work=1)).reason == "too_many_scans"
     jpeg.check_limits(jpeg.read_header(GOOD), jpeg.Limits(max_scan_work=1))  # one scan costs what its pixels cost
+
+
+def test_where_lenient_decoding_breaks_off_it_shows_nothing_of_other_pictures():
+    data = table.multi_scan(photo(96, 64))
+    broken = data[: len(jpeg.read_header(data).head) + 20] + bytes.fromhex("ffda0008")
+    others = [np.full((64, 96, 3), 200, np.uint8) for _ in range(20)]
+    del others
+    assert not decode(broken, 96, 64, strict=False).any()

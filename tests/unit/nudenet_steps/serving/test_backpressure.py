@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from container import repository
-from nudenet_steps.serving import backpressure, shm_files
+from nudenet_steps.serving import backpressure, process_counts, shm_files
 from nudenet_steps.serving.process_counts import ProcessCounts, SharedTable
 
 MS = 10**6
@@ -167,6 +167,22 @@ def test_a_slow_machine_has_more_patience(decoder, end, clock):
     assert decoder.in_flight() == 2
 
 
+def test_what_is_older_than_all_slots_is_forgotten(decoder, end, clock):
+    steady(decoder, end, clock, way_ms=2000)
+    decoder.enter(2)
+    clock.now += 4200 * MS
+    assert decoder.in_flight() == 2
+    clock.now += 200 * MS
+    assert decoder.in_flight() == 0
+
+
+def test_one_slot_gives_no_credit_to_another(decoder, end, clock):
+    decoder.enter(3)
+    clock.now += 40 * MS
+    end.leave(clock.now, 9)  # of a client that calls postprocessing itself
+    assert decoder.in_flight() == 3
+
+
 def test_cells_are_used_again_and_again(decoder, end, clock):
     for _ in range(40):
         decoded_at = decoder.enter(2)
@@ -224,6 +240,19 @@ def test_what_an_ended_process_had_in_hand_is_forgotten():
     table = SharedTable("detectors", 1)
     table._rows[0][0] = ended.pid
     assert ProcessCounts("detectors").total() == 0
+    two = [ProcessCounts("detectors") for _ in range(2)]
+    two[1].add(8)
+    for row in list(table._taken()):
+        row[0] = ended.pid
+    assert ProcessCounts("detectors").total() == 0
+
+
+def test_a_full_table_says_so(monkeypatch):
+    monkeypatch.setattr(process_counts, "_ROWS", 2)
+    kept = [ProcessCounts("few") for _ in range(2)]
+    with pytest.raises(RuntimeError, match="all 2 rows are taken"):
+        ProcessCounts("few")
+    assert [one.total() for one in kept] == [0, 0]
 
 
 def test_counts_of_processes_are_added_up_and_end_with_them():

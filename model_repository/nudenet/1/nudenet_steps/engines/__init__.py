@@ -55,7 +55,7 @@ class Engine(Protocol):
     def take(self, tensor: Any) -> Any:
         """What `infer` takes out of Triton's tensor, if possible without a copy.
 
-        It has ``shape`` and ``dtype``, and can be cut like ``part[1:2, :, :180, :320]``.
+        It has ``shape`` and a hashable ``dtype``, and can be cut like ``part[1:2, :, :180, :320]``.
         """
 
     def infer(self, parts: Sequence[Any], alone: bool = True) -> np.ndarray:

@@ -14,12 +14,12 @@ from typing import NamedTuple
 import numpy as np
 
 from nudenet_steps.preprocess.header_edits import ADOBE, YCBCR
+from nudenet_steps.preprocess.jpeg import USUAL_BYTES
 
 _SOF0, _DHT, _SOS, _DQT, _DRI, _APP0, _APP14, _COM = 0xC0, 0xC4, 0xDA, 0xDB, 0xDD, 0xE0, 0xEE, 0xFE
 _COMPONENTS, _MAX_BLOCKS = 3, 10  # of a scan; in a minimum coded unit, by the standard
 _MAX_CODE = 16  # bits of a Huffman code
 _LOOK_BITS = 8
-_USUAL_BYTES = 4096  # of a head; longer ones hold thumbnails and colour profiles
 _RESTART = re.compile(rb"\xff([\xd0-\xd7])")
 
 # As the kernel reads it. `look`: code length and symbol by the next eight bits, 0 where the code is longer. `last` and
@@ -67,7 +67,7 @@ def headers(head: bytes) -> bytes | None:
     Args:
         head: `jpeg.Header.head`.
     """
-    return _headers(head) if len(head) <= _USUAL_BYTES else _headers.__wrapped__(head)
+    return _headers(head) if len(head) <= USUAL_BYTES else _headers.__wrapped__(head)
 
 
 @functools.lru_cache(maxsize=256)  # a camera sends the same head with every frame

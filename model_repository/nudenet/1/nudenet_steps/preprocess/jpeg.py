@@ -79,10 +79,11 @@ class Header(NamedTuple):
         return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
 
 
-# Headers of the last files with one scan: a camera sends the same ones with every frame, and reading them takes 0.1 ms
-# after another picture has been decoded.
+# The newest heads of files that can have one scan only: a camera sends the same one with every frame, and reading it
+# takes 0.1 ms after another picture has been decoded.
 _recent: list[Header] = []
-_RECENT, _RECENT_BYTES = 16, 4096
+_RECENT = 16
+USUAL_BYTES = 4096  # of a head; longer ones hold thumbnails and colour profiles, and are not remembered
 
 
 def read_header(data: bytes) -> Header:
@@ -98,7 +99,7 @@ def read_header(data: bytes) -> Header:
         if data.startswith(known.head):
             return known._replace(file_bytes=len(data))
     header, is_all = _walk_segments(data)
-    if is_all and len(header.head) <= _RECENT_BYTES:
+    if is_all and len(header.head) <= USUAL_BYTES:
         _recent.insert(0, header)
         del _recent[_RECENT:]
     return header
@@ -283,13 +284,16 @@ def decode(data: bytes, header: Header, min_width: int, min_height: int, strict:
         min_width, min_height = min_height, min_width
     colours = header.colours
     min_width, min_height = _decoded_size(header, min_width, min_height)
+    # Without a profile, ink becomes RGB, too: as stored inverted, with and without Adobe's marker.
+    channels = 3 if colours is None else colours.channels
     try:
         pixels = simplejpeg.decode_jpeg(
             header_edits.apply(data, header.edits),
-            # Without a profile, ink becomes RGB, too: as stored inverted, with and without Adobe's marker.
-            "RGB" if colours is None or colours.channels == 3 else "CMYK",
+            "RGB" if channels == 3 else "CMYK",
             min_height=min_height,
             min_width=min_width,
+            # Where decoding breaks off, new memory would show what was in it before.
+            buffer=None if strict else bytearray(min_width * min_height * channels),
             strict=strict,
         )
     except ValueError as error:

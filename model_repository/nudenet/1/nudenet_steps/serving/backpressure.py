@@ -61,9 +61,13 @@ class Backpressure:
         common, rows, now = self._table.common, self._table.rows(), time.monotonic_ns()
         way = common[_WAY]
         oldest = max(common[_NEWEST] - max(_OVERTAKEN_NS, way), now - max(_OVERDUE_NS, _OVERDUE_WAYS * way))
-        newest = now >> _SLOT_BITS
-        slots = range(max(oldest >> _SLOT_BITS, newest - _SLOTS + 1), newest + 1)
-        return sum(max(sum(_count(row[slot % _SLOTS], slot) for row in rows), 0) for slot in slots)
+        newest, total = now >> _SLOT_BITS, 0
+        # What is older than all slots cannot be told from a turn before.
+        for slot in range(max(oldest >> _SLOT_BITS, newest - _SLOTS + 1), newest + 1):
+            column, first = slot % _SLOTS, slot << _COUNT_BITS
+            counts = [cell - first - _ZERO for row in rows if (cell := row[column]) >= first]
+            total += max(sum(counts), 0)
+        return total
 
     def enter(self, pictures: int) -> int:
         """Count in `pictures` that are decoded.
@@ -114,9 +118,7 @@ class Backpressure:
 
     def _add(self, decoded_at: int, count: int) -> None:
         own, slot = self._table.own, decoded_at >> _SLOT_BITS
-        own[slot % _SLOTS] = (slot << _COUNT_BITS) + _ZERO + _count(own[slot % _SLOTS], slot) + count
-
-
-def _count(cell: int, slot: int) -> int:
-    """What a cell says of a slot: nothing if it is of a turn before."""
-    return (cell & (2 * _ZERO - 1)) - _ZERO if cell >> _COUNT_BITS == slot else 0
+        cell = own[slot % _SLOTS]
+        if cell >> _COUNT_BITS != slot:  # of a turn before
+            cell = (slot << _COUNT_BITS) + _ZERO
+        own[slot % _SLOTS] = cell + count

@@ -7,6 +7,7 @@ import itertools
 import mmap
 import operator
 import os
+from collections.abc import Iterator
 
 from nudenet_steps.serving import shm_files
 
@@ -34,14 +35,23 @@ class SharedTable:
             self.common, rows = cells[:columns], cells[columns:]
             # Each row begins with the process id of its owner. The first whose owner has ended is taken, as it is.
             self._rows = [rows[start : start + 1 + columns] for start in range(0, len(rows), 1 + columns)]
-            own = next(row for row in self._rows if not shm_files.is_alive(row[0]))
+            own = next((row for row in self._rows if not shm_files.is_alive(row[0])), None)
+            if own is None:
+                raise RuntimeError(f"{path}: all {_ROWS} rows are taken; a server may have as many Python steps")
             own[0] = os.getpid()
             self.own = own[1:]
             fcntl.flock(file, fcntl.LOCK_UN)  # the mapping keeps a copy of the descriptor, and with it the lock
 
     def rows(self) -> list[memoryview]:
         """INT64 [columns] of each process, some that have ended included."""
-        return [row[1:] for row in itertools.takewhile(operator.itemgetter(0), self._rows)]
+        return [row[1:] for row in self._taken()]
+
+    def ended(self) -> list[memoryview]:
+        """The rows of processes that have ended."""
+        return [row[1:] for row in self._taken() if not shm_files.is_alive(row[0])]
+
+    def _taken(self) -> Iterator[memoryview]:
+        return itertools.takewhile(operator.itemgetter(0), self._rows)
 
 
 class ProcessCounts:
@@ -55,6 +65,8 @@ class ProcessCounts:
     def __init__(self, kind: str, server: int | None = None) -> None:
         self._table = SharedTable(kind, 1, server)
         self.close()  # whoever had the row before
+        for row in self._table.ended():
+            row[0] = 0
 
     def total(self) -> int:
         """The count of all processes together."""

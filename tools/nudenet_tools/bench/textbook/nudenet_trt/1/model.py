@@ -1,4 +1,4 @@
-"""Textbook inference: ONNX Runtime as it comes, on all cores, one batch an execution."""
+"""Textbook inference: ONNX Runtime as it comes, on all cores that it may use, one batch an execution."""
 
 import os
 from pathlib import Path
