@@ -95,17 +95,16 @@ class TritonPythonModel:
         counts = [FAILED if bad else len(rows) for rows, bad in zip(found, failed, strict=True)]
         most = max(0, *counts)
         detections = np.zeros((len(found), most, 6), np.float32)
-        labels = []
-        for i, rows in enumerate(found):
+        labels = [[self.labels[int(class_id)] for class_id in rows[:, 4].tolist()] for rows in found]
+        for i, (rows, names) in enumerate(zip(found, labels, strict=True)):
             detections[i, : len(rows)] = rows
-            names = [self.labels[int(class_id)] for class_id in rows[:, 4].tolist()]
             for name in names:
                 self.counters.add("nudenet_detections_total", 1, name)
-            labels.append([name.encode() for name in names] + [b""] * (most - len(names)))
         outputs = {"detections": detections, "num_detections": np.array(counts, np.int32)[:, None]}
         wanted = request.requested_output_names()
         if "labels" in wanted:
-            outputs["labels"] = np.array(labels, np.object_)
+            filled = [[name.encode() for name in names] + [b""] * (most - len(names)) for names in labels]
+            outputs["labels"] = np.array(filled, np.object_)
         if "verdict" in wanted or "reasons" in wanted:
             outputs |= policy.tensors(self.judge, policy_name, candidates, geometry)
             if policy_name is not None:

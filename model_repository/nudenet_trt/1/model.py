@@ -71,8 +71,7 @@ class TritonPythonModel:
             given = {name: pb_utils.get_input_tensor_by_name(request, name) for name in self.inputs}
             tensor = choose_input(given)
             check_canvas(tensor.shape(), self.canvases)
-            part = self.engine.take(tensor)
-            return [part] if part.shape[0] == 1 else split(part, self._host_array(given.get("geometry")), self.canvases)
+            return split(self.engine.take(tensor), self._host_array(given.get("geometry")), self.canvases)
         except ValueError as error:
             return self.failures.response(error)
 

@@ -3,12 +3,10 @@
 from typing import Annotated, Any
 
 from fastapi import Body, FastAPI
-from nudenet import NudeDetector
 
-from nudenet_tools.bench import onnxruntime_threads
+from nudenet_tools.bench.nude_detector import nude_detector
 
-onnxruntime_threads.confine()
-detector = NudeDetector()
+detector = nude_detector()
 app = FastAPI()
 
 

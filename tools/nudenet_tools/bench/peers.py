@@ -31,13 +31,10 @@ WARMUP_SECONDS = 0.5
 
 
 def detect_one(files: Sequence[bytes]) -> Callable[[float], Sample]:
-    """``NudeDetector.detect`` in a loop, with onnxruntime's and OpenCV's own choice of threads; see `confine`."""
-    from nudenet import NudeDetector
+    """``NudeDetector.detect`` in a loop, with onnxruntime's and OpenCV's own choice of threads; see `nude_detector`."""
+    from nudenet_tools.bench.nude_detector import nude_detector
 
-    from nudenet_tools.bench import onnxruntime_threads
-
-    onnxruntime_threads.confine()
-    detector = NudeDetector()
+    detector = nude_detector()
     detector.detect(files[0])
 
     def call(done: int) -> int:
@@ -49,12 +46,9 @@ def detect_one(files: Sequence[bytes]) -> Callable[[float], Sample]:
 
 def detect_batch(files: Sequence[bytes]) -> Callable[[float], Sample]:
     """``NudeDetector.detect_batch`` of 8 in a loop."""
-    from nudenet import NudeDetector
+    from nudenet_tools.bench.nude_detector import nude_detector
 
-    from nudenet_tools.bench import onnxruntime_threads
-
-    onnxruntime_threads.confine()
-    detector = NudeDetector()
+    detector = nude_detector()
     detector.detect_batch(list(files), batch_size=BATCH)
 
     def call(done: int) -> int:

@@ -219,10 +219,8 @@ def test_damaged_headers_decode_or_are_refused(position, junk):
 def test_headers_that_end_too_early_are_truncated():
     for length in (GOOD.index(b"\xff\xdb"), GOOD.index(b"\xff\xda"), GOOD.index(b"\xff\xda") + 4):
         assert refusal(GOOD[:length]).reason == "truncated"
-    thumbnail = hostile.segment(0xE1, b"Exif\0\0" + hostile.EOI)
-    assert (
-        refusal(GOOD[:2] + thumbnail + GOOD[2 : len(GOOD) // 2]).reason == "truncated"
-    )  # that is not the picture's end
+    thumbnail = hostile.segment(0xE1, b"Exif\0\0" + hostile.EOI)  # whose end is not the picture's
+    assert refusal(GOOD[:2] + thumbnail + GOOD[2 : len(GOOD) // 2]).reason == "truncated"
     head = jpeg.read_header(GOOD).head
     assert GOOD.startswith(head)
     assert head.rindex(b"\xff\xda") == GOOD.index(b"\xff\xda")
