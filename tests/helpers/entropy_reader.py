@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from nudenet_steps.preprocess.entropy import LOOK_BITS
+
 MAX_LEVEL = 1280
 
 
@@ -25,34 +27,29 @@ def is_whole(data: bytes, tables: np.ndarray, blocks: int) -> bool:
         window = bits >> (length + 128 - at - 32) & 0xFFFFFFFF
         component = int(tables["component"][block])
         table, steps = tables["tables"][component, int(k > 0)], tables["quantizers"][component]
-        known = int(table["look"][window >> 24])
-        size, symbol = known >> 8, known & 255
-        if not size:
-            size = next((n for n in range(9, 17) if window >> (32 - n) <= table["last"][n]), 0)
-            if not size:
+        symbol, shift = int(table["look"][window >> (32 - LOOK_BITS)]), 0
+        if not symbol:
+            shift = next((n for n in range(LOOK_BITS + 1, 17) if window >> 16 < table["limit"][n]), 0)
+            if not shift:
                 return False
-            symbol = int(table["values"][(window >> (32 - size)) + table["offset"][size]])
-        more = symbol & 15
+            symbol = int(table["symbols"][(window >> (32 - shift)) + table["offset"][shift]])
+        ahead, step, more, is_odd = symbol.to_bytes(4, "little")
+        size = ahead + shift - more
+        if is_odd:
+            return False
         value = window << size >> (32 - more) & (1 << more) - 1
         if more and not value >> (more - 1):
             value -= (1 << more) - 1
         at += size + more
         if not k:
             levels[component] += value
-            if symbol > 11 or abs(levels[component]) > MAX_LEVEL // max(1, int(steps[0])):
+            if abs(levels[component]) > MAX_LEVEL // max(1, int(steps[0])):
                 return False
-            k = 1
-        elif more:
-            k += symbol >> 4
-            if more > 10 or abs(value) * int(steps[k & 63]) > MAX_LEVEL:
-                return False
-            k += 1
-        elif symbol in (0, 0xF0):
-            k = k + 16 if symbol else 64
-        else:
+        elif more and abs(value) * int(steps[k + step - 1 & 63]) > MAX_LEVEL:
             return False
+        if k + step > 64 > step:
+            return False
+        k += step
         if k >= 64:
-            if k > 64:
-                return False
             k, block, finished = 0, (block + 1) % int(tables["blocks"]), finished + 1
     return finished == blocks and 0 <= length - at < 8

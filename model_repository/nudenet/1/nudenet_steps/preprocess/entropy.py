@@ -19,12 +19,21 @@ from nudenet_steps.preprocess.jpeg import USUAL_BYTES
 _SOF0, _DHT, _SOS, _DQT, _DRI, _APP0, _APP14, _COM = 0xC0, 0xC4, 0xDA, 0xDB, 0xDD, 0xE0, 0xEE, 0xFE
 _COMPONENTS, _MAX_BLOCKS = 3, 10  # of a scan; in a minimum coded unit, by the standard
 _MAX_CODE = 16  # bits of a Huffman code
-_LOOK_BITS = 8
+LOOK_BITS = 10
 _RESTART = re.compile(rb"\xff([\xd0-\xd7])")
 
-# As the kernel reads it. `look`: code length and symbol by the next eight bits, 0 where the code is longer. `last` and
-# `offset`, by code length: the largest code, -1 where there is none, and what makes it an index into `values`.
-TABLE = np.dtype([("look", "u2", 256), ("last", "i4", 17), ("offset", "i4", 17), ("values", "u1", 256)], align=True)
+# What symbols say, see `_symbol`: `look` by the next bits, with the code's length added, 0 where it is longer;
+# `symbols` in the order of the codes. By code length: `limit`, which the next 16 bits are below if the code is no
+# longer, and `offset`, which makes a code an index into `symbols`.
+TABLE = np.dtype(
+    [
+        ("look", "u4", 1 << LOOK_BITS),
+        ("limit", "u4", _MAX_CODE + 1),
+        ("offset", "i4", _MAX_CODE + 1),
+        ("symbols", "u4", 256),
+    ],
+    align=True,
+)
 # Tables for DC and AC of each component, its quantizers in the order of the file; `component` of each block of a
 # minimum coded unit.
 CODING = np.dtype(
@@ -158,23 +167,36 @@ def _huffman_tables(payload: bytes) -> dict[int, np.ndarray] | None:
         if which & 0xEF > 3 or len(counts) < _MAX_CODE or len(values) < sum(counts) or len(values) > 256:
             return None
         table = np.zeros((), TABLE)
-        table["values"][: len(values)] = list(values)
-        table["last"] = -1
+        symbols = [_symbol(value, is_dc=which < 0x10) for value in values]
+        table["symbols"][: len(symbols)] = symbols
         code = index = 0
         for length, count in enumerate(counts, 1):
             if code + count > 1 << length:
                 return None
-            if count:
-                table["last"][length] = code + count - 1
-                table["offset"][length] = index - code
-            if length <= _LOOK_BITS:
+            table["limit"][length] = code + count << _MAX_CODE - length
+            table["offset"][length] = index - code
+            if length <= LOOK_BITS:
+                shift = LOOK_BITS - length
                 for i in range(count):
-                    shift = _LOOK_BITS - length
-                    table["look"][code + i << shift : code + i + 1 << shift] = length << 8 | values[index + i]
+                    table["look"][code + i << shift : code + i + 1 << shift] = length + symbols[index + i]
             code, index = code + count << 1, index + count
         found[which] = table
         position += 1 + _MAX_CODE + len(values)
     return found
+
+
+def _symbol(value: int, is_dc: bool) -> int:
+    """Four bytes, lowest first: bits that follow the code; how many coefficients it moves on, 64 to the block's end;
+    bits of a coefficient's value; 1 for what no encoder writes.
+    """
+    run, size = value >> 4, value & 15
+    if is_dc:
+        step, is_odd = 1, value > 11
+    elif size:
+        step, is_odd = run + 1, size > 10
+    else:
+        step, is_odd = (16 if run == 15 else 64), run not in (0, 15)
+    return size | step << 8 | size << 16 | is_odd << 24
 
 
 def _quantizers(payload: bytes) -> dict[int, bytes] | None:

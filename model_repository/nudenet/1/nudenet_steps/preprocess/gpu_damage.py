@@ -15,9 +15,9 @@ import numpy as np
 
 from nudenet_steps.cuda.kernels import Kernel, runtime
 from nudenet_steps.cuda.runtime import page_locked
-from nudenet_steps.preprocess.entropy import CODING, Coding, Interval
+from nudenet_steps.preprocess.entropy import CODING, LOOK_BITS, Coding, Interval
 
-MAX_CODINGS = 256  # that lie ready on the GPU, 5 KB each
+MAX_CODINGS = 256  # that lie ready on the GPU, 32 KB each
 MAX_INTERVALS = 4096  # in one call
 # Of a file. The worst that can be made of it takes 0.2 s, about as long as its decoding on the CPU.
 MAX_BYTES = 4_000_000
@@ -26,16 +26,17 @@ _PADDING = 16  # zero bytes that the kernel reads beyond the end
 _INTERVAL = np.dtype([("data", "u8"), ("plain", "u8"), ("coding", "u8"), ("size", "u4"), ("blocks", "u4")])
 
 _KERNEL = (
-    f"#define THREADS {_THREADS}\n#define PADDING {_PADDING}\n"
+    f"#define THREADS {_THREADS}\n#define PADDING {_PADDING}\n#define LOOK_BITS {LOOK_BITS}\n"
     + r"""
 // Whether entropy-coded data is whole. One block of threads for each restart interval.
 //
 // Each thread reads a part of the bits. Where its first symbol begins is known only when the thread before has read its
 // part, so all of them guess first; then each reads again whenever its predecessor came out somewhere else than it had
 // assumed. Huffman codes fall into step by themselves, so some rounds suffice. The first thread begins at a known
-// place: when nobody has to read again, all have read what a single reader would.
+// place: when nobody has to read again, all have read what a single reader would. Then they look at what they read.
 
-struct Table { unsigned short look[256]; int last[17]; int offset[17]; unsigned char values[256]; };
+// Symbols: see `_symbol` of entropy.py.
+struct Table { unsigned look[1 << LOOK_BITS], limit[17]; int offset[17]; unsigned symbols[256]; };
 struct Coding { Table tables[3][2]; unsigned short quantizers[3][64]; int blocks; unsigned char component[12]; };
 struct Interval { const unsigned char* data; unsigned char* plain; const Coding* coding; unsigned size, blocks; };
 
@@ -46,17 +47,18 @@ struct Interval { const unsigned char* data; unsigned char* plain; const Coding*
 // Where a reader is: the bit, and 64 times the block in the minimum coded unit plus the coefficient in the block.
 struct Place { unsigned bit, coefficient; };
 
+// What no encoder writes. DC coefficients are written as differences: what those of each component add up to, and the
+// least and most on the way.
+struct Findings { bool bad; int sum[3], low[3], high[3]; };
+
 __device__ unsigned big_endian(unsigned word) { return __byte_perm(word, 0, 0x0123); }
 
-// DC coefficients are written as differences: what the ones of each component add up to, least and most on the way.
-struct Levels { int sum[3], low[3], high[3]; };
-
-// Reads on from `place` to bit `end`, or until `most` blocks are finished. Returns how many were; `bad` is set by
-// what no encoder writes.
+// Reads on from `place` to bit `end`, or until `most` blocks are finished. Returns how many were.
+template <bool LOOKS>
 __device__ unsigned read(const unsigned* words, const Coding& coding, Place& place, unsigned end, unsigned most,
-                         bool& bad, Levels& levels) {
-  for (int i = 0; i < 3; ++i) levels.sum[i] = levels.low[i] = levels.high[i] = 0;
+                         Findings& found) {
   unsigned bit = place.bit, block = place.coefficient >> 6, k = place.coefficient & 63, finished = 0;
+  unsigned component = coding.component[block];
   unsigned index = bit >> 5, high = big_endian(words[index]), low = big_endian(words[index + 1]);
   unsigned ahead = words[index + 2];  // fetched before it is needed: memory is slow
   while (bit < end && finished < most) {
@@ -66,41 +68,39 @@ __device__ unsigned read(const unsigned* words, const Coding& coding, Place& pla
       ahead = words[++index + 2];
     }
     unsigned next = __funnelshift_l(low, high, bit & 31);  // 32 bits; no symbol takes more than 31
-    unsigned component = coding.component[block];
     const Table& table = coding.tables[component][k > 0];
-    unsigned known = table.look[next >> 24], length = known >> 8, symbol = known & 255;
-    if (!length) {
-      for (length = 9; length <= 16 && (int)(next >> (32 - length)) > table.last[length]; ++length) {}
+    unsigned symbol = table.look[next >> (32 - LOOK_BITS)];
+    if (!symbol) {
+      unsigned length = LOOK_BITS + 1;
+      for (int i = length; i <= 16; ++i) length += next >> 16 >= table.limit[i];  // no branch: threads stay together
       if (length > 16) {  // no such code
-        bad = true;
-        bit = end;
-        block = k = 0;
-        break;
+        found.bad = true;
+        place = {end, 0};
+        return finished;
       }
-      symbol = table.values[((next >> (32 - length)) + table.offset[length]) & 255];
+      symbol = table.symbols[((next >> (32 - length)) + table.offset[length]) & 255] + length;
     }
-    unsigned size = symbol & 15;
-    bit += length + size;
-    int value = size ? (next << length) >> (32 - size) : 0;
-    if (size && !(value >> (size - 1))) value -= (1 << size) - 1;
-    if (!k) {
-      bad |= symbol > 11;
-      int sum = levels.sum[component] += value;
-      levels.low[component] = min(levels.low[component], sum);
-      levels.high[component] = max(levels.high[component], sum);
-      k = 1;
-    } else if (size) {
-      k += symbol >> 4;
-      bad |= size > 10 || abs(value) * coding.quantizers[component][k & 63] > MAX_LEVEL;
-      ++k;
-    } else {
-      bad |= symbol && symbol != 0xf0;
-      k = symbol == 0xf0 ? k + 16 : 64;
+    unsigned bits = symbol & 255, step = symbol >> 8 & 255;
+    if (LOOKS) {
+      unsigned size = symbol >> 16 & 255;
+      int value = size ? next << (bits - size) >> (32 - size) : 0;
+      if (size && !(value >> (size - 1))) value -= (1 << size) - 1;
+      found.bad |= symbol >> 24;
+      found.bad |= step < 64 && k + step > 64;
+      if (k) {
+        found.bad |= abs(value) * coding.quantizers[component][(k + step - 1) & 63] > MAX_LEVEL;
+      } else {
+        int sum = found.sum[component] += value;
+        found.low[component] = min(found.low[component], sum);
+        found.high[component] = max(found.high[component], sum);
+      }
     }
+    bit += bits;
+    k += step;
     if (k >= 64) {
-      bad |= k > 64;
       k = 0;
       block = block + 1 == coding.blocks ? 0 : block + 1;
+      component = coding.component[block];
       ++finished;
     }
   }
@@ -163,10 +163,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) check(const Interval* inte
   const unsigned* words = (const unsigned*)interval.plain;
   unsigned part = max(MIN_BITS, (bits + THREADS - 1) / THREADS);
   unsigned start = min(threadIdx.x * part, bits), end = min(start + part, bits);
-  bool takes_part = start < bits, bad = false, again = false;
+  bool takes_part = start < bits, again = false;
   Place begin = {start, 0}, place = begin;
-  Levels levels = {};
-  unsigned finished = takes_part ? read(words, coding, place, end, ~0u, bad, levels) : 0;
+  Findings found = {};
+  unsigned finished = takes_part ? read<false>(words, coding, place, end, ~0u, found) : 0;
   for (int round = 0; round < MAX_ROUNDS; ++round) {
     ends[threadIdx.x] = place;
     __syncthreads();
@@ -176,25 +176,25 @@ extern "C" __global__ void __launch_bounds__(THREADS) check(const Interval* inte
       again = before.bit != begin.bit || before.coefficient != begin.coefficient;
       if (again) {
         begin = place = before;
-        bad = false;
-        finished = read(words, coding, place, end, ~0u, bad, levels);
+        finished = read<false>(words, coding, place, end, ~0u, found);
       }
     }
     if (!__syncthreads_or(again)) break;
   }
   unsigned total, before = sum_before(finished, sums, total);
   bool wrong = again || marker || total < interval.blocks, counts = before < interval.blocks;
-  if (counts && before + finished >= interval.blocks) {  // the last block ends here; padding follows, less than a byte
-    bad = false;
+  found.bad = false;
+  if (takes_part && counts) {
     place = begin;
-    read(words, coding, place, end, interval.blocks - before, bad, levels);
-    wrong |= place.bit > bits || bits - place.bit >= 8;
+    read<true>(words, coding, place, end, interval.blocks - before, found);
+    // Where the last block ends, padding follows, less than a byte.
+    if (before + finished >= interval.blocks) wrong |= place.bit > bits || bits - place.bit >= 8;
   }
   for (int i = 0; i < 3; ++i) {  // where one is too large, no sum up to it has overflowed
-    int dc = sum_before(levels.sum[i], sums, total), most = MAX_LEVEL / max(1, coding.quantizers[i][0]);
-    bad |= dc + levels.low[i] < -most || dc + levels.high[i] > most;
+    int dc = sum_before(found.sum[i], sums, total), most = MAX_LEVEL / max(1, coding.quantizers[i][0]);
+    found.bad |= dc + found.low[i] < -most || dc + found.high[i] > most;
   }
-  wrong |= counts && bad;
+  wrong |= counts && found.bad;
   wrong = __syncthreads_or(wrong);
   if (!threadIdx.x) whole[blockIdx.x] = !wrong;
 }
