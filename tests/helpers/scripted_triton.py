@@ -18,6 +18,8 @@ from tritonclient.utils import serialize_byte_tensor
 
 # Called with the number of the request, from 0, and its context; may abort or sleep.
 Behaviour = Callable[[int, grpc.ServicerContext], None]
+# Changes an answer before it is sent.
+Change = Callable[[service_pb2.ModelInferResponse], None]
 
 
 class ScriptedTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
@@ -27,8 +29,8 @@ class ScriptedTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         requests: all that came. seconds_left: until each one's deadline. busiest: most requests at once.
     """
 
-    def __init__(self, behave: Behaviour) -> None:
-        self._behave = behave
+    def __init__(self, behave: Behaviour, change: Change | None = None) -> None:
+        self._behave, self._change = behave, change
         self._lock = threading.Lock()
         self._active = 0
         self.requests: list[service_pb2.ModelInferRequest] = []
@@ -45,7 +47,10 @@ class ScriptedTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
             self.busiest = max(self.busiest, self._active)
         try:
             self._behave(number, context)
-            return _answer(request)
+            answer = _answer(request)
+            if self._change is not None:
+                self._change(answer)
+            return answer
         finally:
             with self._lock:
                 self._active -= 1
@@ -94,9 +99,11 @@ def _answer(request: service_pb2.ModelInferRequest) -> service_pb2.ModelInferRes
 
 
 @contextmanager
-def scripted_triton(behave: Behaviour, credentials: grpc.ServerCredentials | None = None) -> Iterator[ScriptedTriton]:
+def scripted_triton(
+    behave: Behaviour, credentials: grpc.ServerCredentials | None = None, change: Change | None = None
+) -> Iterator[ScriptedTriton]:
     """Run one on a free port of the loopback interface."""
-    servicer = ScriptedTriton(behave)
+    servicer = ScriptedTriton(behave, change)
     server = grpc.server(futures.ThreadPoolExecutor(16))
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, server)
     if credentials is None:

@@ -126,7 +126,8 @@ class AsyncClient:
                 result = await self._client.infer(
                     **grpc_call(self._model, files, parameters, attempts.left, self._api_key)
                 )
-                return request.detections(result, files, parameters)
+                with request.reading(self._url):
+                    return request.detections(result, files, parameters)
             except InferenceServerException as error:
                 failure = from_triton(error, self._url)
                 pause = attempts.pause() if isinstance(failure, ServerUnavailable) else None

@@ -18,7 +18,7 @@ class DeadlineExceeded(ClientError):
 
 
 class RequestRefused(ClientError):
-    """The server refused the request as a whole: a parameter out of range, an unknown label or model."""
+    """The server refused the request as a whole: a parameter out of range, an unknown label or model, a wrong key."""
 
 
 class PictureError(ClientError):
@@ -38,13 +38,21 @@ class PictureError(ClientError):
 _BY_STATUS: dict[str, type[ClientError]] = {
     # gRPC codes and HTTP statuses as tritonclient spells them
     "StatusCode.UNAVAILABLE": ServerUnavailable,
+    "502": ServerUnavailable,  # of a proxy whose server is gone
     "503": ServerUnavailable,
     "StatusCode.DEADLINE_EXCEEDED": DeadlineExceeded,
+    "504": DeadlineExceeded,
     "StatusCode.INVALID_ARGUMENT": RequestRefused,
     "StatusCode.NOT_FOUND": RequestRefused,
     "400": RequestRefused,
     "404": RequestRefused,
+    "StatusCode.UNAUTHENTICATED": RequestRefused,
+    "StatusCode.PERMISSION_DENIED": RequestRefused,
+    "401": RequestRefused,
+    "403": RequestRefused,
 }
+# Of the above, what a server or proxy says of any request: the message names it.
+_OF_ACCESS = {"StatusCode.UNAUTHENTICATED", "StatusCode.PERMISSION_DENIED", "401", "403"}
 
 
 def from_triton(error: InferenceServerException, url: str) -> ClientError:
@@ -53,6 +61,6 @@ def from_triton(error: InferenceServerException, url: str) -> ClientError:
     message = error.message() or "no reason given"
     if "is not healthy" in message:  # INTERNAL to Triton: a Python process died; supervision replaces the server
         kind = ServerUnavailable
-    if kind is RequestRefused:  # about the request, not about the server
+    if kind is RequestRefused and error.status() not in _OF_ACCESS:  # about the request, not about the server
         return kind(message)
     return kind(f"{url}: {message}")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
+import struct
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
+from tritonclient.utils import InferenceServerException
 
 from .detections import Detections
+from .errors import ClientError
 from .pictures import upright_size
 
 MODEL = "nudenet"
@@ -50,6 +54,10 @@ class Parameters:
     priority: int = 0
     policy: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.classes is not None and not isinstance(self.classes, str):
+            object.__setattr__(self, "classes", tuple(self.classes))  # may be an iterator; requests are many
+
     def failed(self, reason: str, size: tuple[int, int] = (0, 0)) -> Detections:
         """The answer for a picture that was refused; where a verdict was asked for, it is ``error``."""
         return Detections.failed(reason, size, verdict="" if self.policy is None else "error")
@@ -81,12 +89,29 @@ def tensors(module: ModuleType, files: Sequence[bytes], parameters: Parameters) 
     return [image], [module.InferRequestedOutput(name) for name in wanted]
 
 
+@contextlib.contextmanager
+def reading(url: str) -> Iterator[None]:
+    """Around what reads an answer: whatever is wrong with it becomes a `ClientError` that names the server."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, AttributeError, struct.error, InferenceServerException) as error:
+        raise ClientError(f"{url}: not an answer of nudenet: {error}") from error
+
+
 def detections(result: Any, files: Sequence[bytes], parameters: Parameters) -> list[Detections]:
-    """The answer of one request, a picture each; refused ones have their `error` set."""
-    rows, labels = result.as_numpy("detections"), result.as_numpy("labels")
-    counts, errors = result.as_numpy("num_detections"), result.as_numpy("error")
+    """The answer of one request, a picture each; refused ones have their `error` set. Within `reading`.
+
+    Raises:
+        ValueError: an output is missing, or of another type or shape; `reading` makes it an error of the client.
+    """
+    rows = _output(result, "detections", "f", (len(files), None, 6))
+    counts = _output(result, "num_detections", "i", (len(files), 1))
+    labels = _output(result, "labels", "O", (len(files), rows.shape[1]))
+    errors = _output(result, "error", "O", (len(files), 1))
+    if counts.min() < -1 or counts.max() > rows.shape[1]:
+        raise ValueError(f"num_detections {counts[:, 0].tolist()} beside {rows.shape[1]} rows a picture")
     judged = parameters.policy is not None
-    verdicts, reasons = (result.as_numpy(name) if judged else None for name in POLICY_OUTPUTS)
+    verdicts, reasons = (_output(result, name, "O", (len(files), 1)) if judged else None for name in POLICY_OUTPUTS)
     answers = []
     for i, data in enumerate(files):
         count, size = int(counts[i, 0]), upright_size(data)
@@ -98,6 +123,18 @@ def detections(result: Any, files: Sequence[bytes], parameters: Parameters) -> l
             answer = replace(answer, verdict=verdicts[i, 0].decode(), reasons=json.loads(reasons[i, 0] or b"{}"))
         answers.append(answer)
     return answers
+
+
+def _output(result: Any, name: str, kind: str, shape: tuple[int | None, ...]) -> np.ndarray:
+    """The output `name`, of numpy's `kind` and of `shape`, where None is any length."""
+    array = result.as_numpy(name)
+    if array is None:
+        raise ValueError(f"there is no {name}")
+    fits = len(array.shape) == len(shape) and all(b in (None, a) for a, b in zip(array.shape, shape))
+    if array.dtype.kind != kind or not fits:
+        wanted = ",".join("K" if length is None else str(length) for length in shape)
+        raise ValueError(f"{name} is {array.dtype} {list(array.shape)}, expected [{wanted}]")
+    return np.asarray(array)
 
 
 def queue_timeout_us(seconds: float) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import http.client
 import json
+import socket
 import ssl
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,7 +27,7 @@ from .request import Parameters
 
 @dataclass(frozen=True)
 class Tls:
-    """PEM files; None for `root_certificates` trusts the system's. The other two are for servers that ask."""
+    """PEM files; None for `root_certificates` trusts the system's. The other two, together, are for servers that ask."""
 
     root_certificates: str | Path | None = None
     private_key: str | Path | None = None
@@ -76,11 +79,15 @@ def grpc_options(url: str, tls: Tls | None = None, round_robin: bool = False) ->
 
 
 def check_files(tls: Tls) -> None:
-    """Refuse files that are not there, which gRPC would report as something else.
+    """Refuse files that are not there, which gRPC would report as something else, and half a pair, at which it aborts.
 
     Raises:
         ClientError: names the missing file.
     """
+    if (tls.private_key is None) != (tls.certificate_chain is None):
+        raise ClientError(
+            "private_key and certificate_chain belong together, got one of them; name a file that holds both twice"
+        )
     for name, path in dataclasses.asdict(tls).items():
         if path is not None and not Path(path).is_file():
             raise ClientError(f"{name}: there is no file {path}")
@@ -122,7 +129,8 @@ class GrpcTransport:
             result = self._client.infer(**grpc_call(self._model, files, parameters, seconds, self._api_key))
         except InferenceServerException as error:
             raise from_triton(error, self._url) from error
-        return request.detections(result, files, parameters)
+        with request.reading(self._url):
+            return request.detections(result, files, parameters)
 
     def close(self) -> None:
         self._client.close()
@@ -147,9 +155,12 @@ class HttpTransport:
         self._context: ssl.SSLContext | None = None
         if tls is not None:
             check_files(tls)
-            self._context = ssl.create_default_context(cafile=tls.root_certificates)
-            if tls.certificate_chain is not None:
-                self._context.load_cert_chain(tls.certificate_chain, tls.private_key)
+            try:
+                self._context = ssl.create_default_context(cafile=tls.root_certificates)
+                if tls.certificate_chain is not None:
+                    self._context.load_cert_chain(tls.certificate_chain, tls.private_key)
+            except OSError as error:
+                raise ClientError(f"{tls} cannot be used, PEM files are expected: {error}") from error
         # A proxy wants the whole address where it does not tunnel.
         in_clear = self._proxy is not None and self._context is None
         self._path = f"{f'http://{server.target}' if in_clear else ''}/v2/models/{model}/infer"
@@ -164,25 +175,30 @@ class HttpTransport:
             timeout=request.queue_timeout_us(seconds),
             parameters=parameters.to_triton(),
         )
+        end = time.monotonic() + seconds
         connection = self._connection(seconds)
         try:
+            if connection.sock is None:
+                connection.connect()
             headers = {"Inference-Header-Content-Length": str(json_length), **self._headers}
-            connection.request("POST", self._path, body, headers)
-            response = connection.getresponse()
-            answer = response.read()
-        except TimeoutError as error:
-            self._forget(connection)
-            raise DeadlineExceeded(f"{self._url}: no answer within the deadline") from error
+            with _cut_at(end, connection.sock):
+                connection.request("POST", self._path, body, headers)
+                response = connection.getresponse()
+                answer = response.read()
         except (OSError, http.client.HTTPException) as error:
             self._forget(connection)
+            if isinstance(error, TimeoutError) or time.monotonic() >= end:
+                raise DeadlineExceeded(f"{self._url}: no answer within the deadline") from error
             reason = getattr(error, "strerror", None) or repr(error)
             raise ServerUnavailable(f"{self._url}: {reason}") from error
         if response.status != 200:
             raise from_triton(InferenceServerException(_reason(answer), str(response.status)), self._url)
-        result = self._triton.InferenceServerClient.parse_response_body(
-            answer, header_length=int(response.headers["Inference-Header-Content-Length"])
-        )
-        return request.detections(result, files, parameters)
+        with request.reading(self._url):
+            length = response.headers["Inference-Header-Content-Length"]
+            if length is None:
+                raise ValueError(f"{len(answer)} bytes of {response.headers['Content-Type'] or 'no type'}")
+            result = self._triton.InferenceServerClient.parse_response_body(answer, header_length=int(length))
+            return request.detections(result, files, parameters)
 
     def _connection(self, seconds: float) -> http.client.HTTPConnection:
         connection = getattr(self._local, "connection", None)
@@ -206,6 +222,29 @@ class HttpTransport:
 
     def close(self) -> None:
         self._local = threading.local()  # a connection closes with the last reference to it
+
+
+@contextlib.contextmanager
+def _cut_at(end: float, sock: socket.socket) -> Iterator[None]:
+    """End what `sock` sends and receives at `end`: its own time-out begins anew with every byte that comes.
+
+    Raises:
+        TimeoutError: `end` has come; to a reader the end of the connection can look like that of an answer.
+    """
+    timer = threading.Timer(end - time.monotonic(), _shut, (sock,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+    if time.monotonic() >= end:
+        raise TimeoutError
+
+
+def _shut(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # a TLS socket's own takes the encryption away first, under the reader's hands
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 def _reason(body: bytes) -> str:

@@ -166,6 +166,65 @@ def test_what_is_tried_again_stands_in_one_table(client_class, row):
         assert type(caught.value).__name__ == row["error"]
 
 
+def test_who_may_not_ask_learns_where(client_class):
+    def behave(number, context):
+        context.abort(grpc.StatusCode.UNAUTHENTICATED, "no key")
+
+    with scripted_triton(behave) as server:
+        with pytest.raises(RequestRefused, match=f"^{server.url}: .*no key"):
+            client_class(server.url).detect(b"picture1")
+        with pytest.raises(RequestRefused):  # and not once for each picture
+            list(client_class(server.url, concurrency=1).detect_many([b"picture1"] * 20, on_error="report"))
+    assert len(server.requests) < 4
+
+
+def test_classes_may_be_an_iterator(client_class):
+    asked = Parameters(classes=(name for name in ("FACE_MALE", "FACE_FEMALE")))
+    with scripted_triton(calm) as server:
+        list(client_class(server.url).detect_many([b"picture1"] * 3, asked, batch_size=1))
+    assert {one.parameters["classes"].string_param for one in server.requests} == {"FACE_MALE,FACE_FEMALE"}
+
+
+# --- wrong answers ---
+
+
+def output(answer, name, raw, shape=None, datatype=None):
+    """Put other bytes, another shape or type in the place of an output's."""
+    names = [one.name for one in answer.outputs]
+    at = names.index(name)
+    answer.raw_output_contents[at] = raw
+    if shape is not None:
+        answer.outputs[at].shape[:] = shape
+    if datatype is not None:
+        answer.outputs[at].datatype = datatype
+
+
+def nothing(answer):
+    answer.ClearField("outputs")
+    answer.ClearField("raw_output_contents")
+
+
+WRONG = {
+    "no outputs": (nothing, "there is no detections"),
+    "no picture": (lambda one: output(one, "detections", b"", [0, 1, 6]), r"detections is float32 \[0, 1, 6\]"),
+    "seven columns": (lambda one: output(one, "detections", bytes(28), [1, 1, 7]), r"expected \[1,K,6\]"),
+    "text for numbers": (lambda one: output(one, "detections", bytes(4), [1], "BYTES"), "detections is object"),
+    "too few bytes": (lambda one: output(one, "detections", bytes(23)), "not an answer"),
+    "more than there are": (lambda one: output(one, "num_detections", (99).to_bytes(4, "little")), "num_detections"),
+    "less than none": (lambda one: output(one, "num_detections", b"\xfe\xff\xff\xff"), "num_detections"),
+    "text that is none": (lambda one: output(one, "labels", b"\2\0\0\0\xff\xfe"), "utf-8"),
+    "text cut short": (lambda one: output(one, "labels", b"\x20\0\0\0ab"), "not an answer"),
+    "reasons that are no JSON": (lambda one: output(one, "reasons", b"\1\0\0\0{"), "not an answer"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG.values(), ids=WRONG.keys())
+def test_a_wrong_answer_is_the_servers_error(client_class, change, message):
+    with scripted_triton(calm, change=change) as server, pytest.raises(ClientError, match=message) as caught:
+        client_class(server.url).detect(b"picture1", Parameters(policy="default"))
+    assert str(caught.value).startswith(f"{server.url}: not an answer of nudenet: ")
+
+
 def test_a_silent_server_meets_the_deadline(client_class):
     with scripted_triton(lambda number, context: time.sleep(0.5)) as server, pytest.raises(DeadlineExceeded):
         client_class(server.url, deadline=0.1).detect(b"picture1")
@@ -316,6 +375,80 @@ def test_http_statuses_mean_what_grpc_codes_do():
         Client(url, protocol="http", retries=2).detect(b"picture1")
     with http_server([503, 503, 400]) as url, pytest.raises(ServerUnavailable, match="as told"):
         Client(url, protocol="http", retries=1).detect(b"picture1")
+
+
+@contextmanager
+def raw_http_server(send):
+    """Reads a request and lets `send` write to the connection."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            send(self.wfile.write)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (b"Content-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>", "6 bytes of text/html"),
+        (b"Inference-Header-Content-Length: x\r\nContent-Length: 2\r\n\r\n{}", "invalid literal"),
+        (b"Inference-Header-Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}", "not an answer"),
+        (b"Inference-Header-Content-Length: 9\r\nContent-Length: 2\r\n\r\n[]", "not an answer"),
+        (b"Inference-Header-Content-Length: 1\r\nContent-Length: 1\r\n\r\n{", "not an answer"),
+    ],
+)
+def test_an_http_answer_of_somebody_else(answer, message):
+    with (
+        raw_http_server(lambda write: write(b"HTTP/1.1 200 OK\r\n" + answer)) as url,
+        pytest.raises(ClientError, match=message) as caught,
+    ):
+        Client(url, protocol="http").detect(b"picture1")
+    assert str(caught.value).startswith(f"{url}: not an answer of nudenet: ")
+
+
+@pytest.mark.parametrize(
+    "begin", [b"", b"Content-Length: 9999\r\n\r\n", b"Connection: close\r\n\r\n"], ids=["headers", "body", "closing"]
+)
+def test_an_http_answer_that_trickles_meets_the_deadline(begin):
+    gone = threading.Event()
+
+    def trickle(write):
+        try:
+            write(b"HTTP/1.1 200 OK\r\n" + begin)
+            for _ in range(600):
+                write(b"a")
+                time.sleep(0.05)
+        except OSError:  # the client has hung up
+            gone.set()
+
+    with raw_http_server(trickle) as url, pytest.raises(DeadlineExceeded):
+        Client(url, protocol="http", deadline=0.5).detect(b"picture1")
+    assert gone.wait(20)
+
+
+@pytest.mark.parametrize("half", ["private_key", "certificate_chain"])
+def test_half_of_a_client_certificate_is_refused(client_class, half, tmp_path):
+    file = tmp_path / "half.pem"
+    file.write_text("")
+    for options in ({}, {"protocol": "http"}) if client_class is Client else ({},):
+        with pytest.raises(ClientError, match="belong together"):
+            client_class("127.0.0.1:1", tls=Tls(**{half: file}), **options).detect(b"picture1")
+
+
+def test_https_with_a_file_that_is_no_certificate(tmp_path):
+    file = tmp_path / "text.pem"
+    file.write_text("no certificate")
+    with pytest.raises(ClientError, match=r"text\.pem.* cannot be used"):
+        Client("127.0.0.1:1", protocol="http", tls=Tls(file))
 
 
 @pytest.mark.needs("openssl")
