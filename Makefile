@@ -98,9 +98,9 @@ plan:  ## build model.plan inside Triton's image on this GPU, PLAN=live model.li
 	  $(if $(filter live,$(PLAN)),--live,) \
 	  --output /models/nudenet_trt/1/model$(if $(PLAN),.$(PLAN)).plan
 
-serve-docker:  ## serve model_repository with its plan in the production image (GPU, HTTP_PORT, GRPC_PORT, METRICS_PORT)
+serve-docker:  ## serve model_repository with its plan in the production image (PLAN=live, GPU, HTTP_PORT, GRPC_PORT, METRICS_PORT)
 	$(docker_build) --target server -t nudenet-triton:$(VERSION) .
-	$(DOCKER) run --rm --gpus "device=$(GPU)" --shm-size=2304m -e ADMIN_KEY --read-only --tmpfs /tmp --cap-drop=ALL \
+	$(DOCKER) run --rm --gpus "device=$(GPU)" --shm-size=2304m -e ADMIN_KEY -e MODEL_CONFIG_NAME=$(PLAN) --read-only --tmpfs /tmp --cap-drop=ALL \
 	  --security-opt=no-new-privileges -p 127.0.0.1:$(HTTP_PORT):8000 -p 127.0.0.1:$(GRPC_PORT):8001 \
 	  -p 127.0.0.1:$(METRICS_PORT):8002 -v "$(CURDIR)/model_repository:/models:ro" \
 	  nudenet-triton:$(VERSION) $(ARGS)

@@ -168,6 +168,8 @@ def detect(
     except OSError as error:
         errors.print(str(error), style="red", markup=False)
         raise typer.Exit(1) from error
+    folders = [(option, folder) for option, folder in (("--annotate", annotate), ("--censor", censor)) if folder]
+    options.check_outputs(((option, folder / one.relative) for option, folder in folders for one in run.sources), ())
     asked = options.asked_labels(shown, hidden if censor else None)
     parameters = Parameters(confidence_threshold, iou_threshold, max_detections, asked, priority, policy)
     drawings = Drawings(run.sources, annotate, censor, hidden, style)

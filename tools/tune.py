@@ -154,10 +154,11 @@ def write_named(name: str, config_name: str, tuned: Tuning, models: Path, header
         for model in repository.MODELS:
             base = repository.config_path(model, config_name, models)
             effective = Path(scratch) / "models" / model / "config.pbtxt"
+            target = models / model / "configs" / f"{name}.pbtxt"
             # Without a file of this name Triton takes config.pbtxt: enough where nothing differs from that.
             if repository.read_config(effective) == repository.read_config(models / model / "config.pbtxt"):
+                target.unlink(missing_ok=True)  # of an earlier run
                 continue
-            target = models / model / "configs" / f"{name}.pbtxt"
             target.parent.mkdir(exist_ok=True)
             source = base.relative_to(models)
             target.write_text(

@@ -66,7 +66,12 @@ def main(
     except source.SourceError as error:
         note(str(error), "red")
         raise typer.Exit(1) from error
-    with nudenet_client.Client(url or f"127.0.0.1:{grpc_port}", deadline=deadline, **access) as client:
+    try:
+        client = nudenet_client.Client(url or f"127.0.0.1:{grpc_port}", deadline=deadline, **access)
+    except nudenet_client.ClientError as error:
+        note(str(error), "red")
+        raise typer.Exit(1) from error
+    with client:
         for one, stem in zip(found, source.file_stems(found), strict=True):
             if stop.is_set():
                 failed = True

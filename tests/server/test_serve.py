@@ -20,7 +20,7 @@ from container import running_processes
 from container.check_plan import PlanError
 from container.supervisor import Supervisor
 from nudenet_tools import MODEL_REPOSITORY, ROOT
-from nudenet_tools.server import libpython
+from nudenet_tools.server import libpython, prepare
 from nudenet_tools.server.prepare import choose_config
 from nudenet_tools.server.process import NO_GPU_NOISE, SHM, Installation, Options, Ports, Server, ServerError
 
@@ -140,6 +140,16 @@ def test_a_plan_without_passport_is_refused_before_the_start(tmp_path, monkeypat
     (tmp_path / "tensorrt").mkdir()
     with pytest.raises(PlanError, match="make plan"):
         choose_config(installation, plan)
+
+
+@pytest.mark.parametrize(("name", "file"), [("live", "model.live.plan"), ("rtx", "model.rtx.engine")])
+def test_a_configuration_of_an_engine_that_was_not_built_is_refused_before_the_start(name, file, tmp_path, monkeypatch):
+    models = tmp_path / "models"
+    shutil.copytree(MODEL_REPOSITORY, models, ignore=shutil.ignore_patterns("*.onnx", "*.plan", "*.engine"))
+    monkeypatch.setattr(prepare, "MODEL_REPOSITORY", models)
+    monkeypatch.setattr(prepare, "ensure_onnx", lambda: pytest.fail("such an engine needs no graph"))
+    with pytest.raises(ServerError, match=rf"{file}.*build"):
+        prepare.prepare(name)
 
 
 def test_an_engine_for_rtx_is_taken_where_its_library_and_a_gpu_are(tmp_path, monkeypatch):

@@ -30,6 +30,15 @@ def run(*arguments: object, status: int = 0) -> str:
     return " ".join(result.output.split())
 
 
+def test_a_name_that_is_replaced_leaves_nothing_of_what_it_was(models):
+    for config_name in ("cpu", "live", ""):
+        written = tune.write_named("mine", config_name, repository.Tuning(), models, "measured")
+        assert written == sorted(models.glob("*/configs/mine.pbtxt"), key=written.index)
+        for model in repository.MODELS:
+            was = repository.read_config(repository.config_path(model, config_name, models))
+            assert repository.read_config(repository.config_path(model, "mine", models)) == was
+
+
 def test_a_sweep_writes_a_configuration_that_is_served(models, monkeypatch):
     monkeypatch.setattr(tune.signal, "signal", lambda *_: None)
     monkeypatch.setattr(tune, "FINAL_ROUNDS", 0)

@@ -11,6 +11,7 @@ import argparse
 import concurrent.futures
 import http.client
 import http.server
+import signal
 import subprocess
 import sys
 import threading
@@ -91,6 +92,7 @@ def main() -> None:
         "--timeout", type=float, default=8.0, help="seconds the canary may take; below Prometheus's scrape timeout"
     )
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # as process 1 of a container nothing else ends it
     handler = make_handler(options.grpc_url, options.http_url, options.timeout)
     with http.server.ThreadingHTTPServer((options.listen, options.port), handler) as exporter:
         exporter.serve_forever()

@@ -155,19 +155,32 @@ def check_repository(models: Path, config_name: str = "", device: int = 0) -> No
         PlanError: the plan is missing or does not fit; no TensorRT or GPU is here.
         repository.ConfigError: the configuration cannot be read.
     """
-    config = repository.read_config(repository.config_path("nudenet_trt", config_name, models))
-    if config.backend == "python" and config.parameters["engine"].string_value == "rtx":
-        check_here(models / "nudenet_trt" / "1" / "model.rtx.engine", config, device=device)
+    served = served_plan(models, config_name)
+    if served is None:
         return
-    if config.platform != "tensorrt_plan":
-        return
-    plan = models / "nudenet_trt" / "1" / (config.default_model_filename or "model.plan")
-    check_here(plan, config, device=device)
-    if (visible := gpu_count()) > 1:
+    check_here(*served, device=device)
+    if served[1].platform == "tensorrt_plan" and (visible := gpu_count()) > 1:
         raise PlanError(
             f"{visible} GPUs are visible, and all instances of nudenet_trt run on GPU 0: start one container for each "
             "GPU (docker run --gpus device=1), a proxy in front spreads the requests"
         )
+
+
+def served_plan(models: Path, config_name: str = "") -> tuple[Path, repository.ModelConfig] | None:
+    """Plan or RTX engine that a configuration serves, and that configuration; None where it serves another engine.
+
+    Raises:
+        repository.ConfigError: there is no such configuration, or it cannot be read.
+    """
+    repository.check_name(config_name, models)
+    config = repository.read_config(repository.config_path("nudenet_trt", config_name, models))
+    if config.platform == "tensorrt_plan":
+        name = config.default_model_filename or "model.plan"
+    elif config.backend == "python" and config.parameters["engine"].string_value == "rtx":
+        name = "model.rtx.engine"
+    else:
+        return None
+    return models / "nudenet_trt" / "1" / name, config
 
 
 def check_here(

@@ -41,6 +41,16 @@ def config_names(repository: Path = MODEL_REPOSITORY) -> list[str]:
     return sorted({path.stem for path in repository.glob("*/configs/*.pbtxt")})
 
 
+def check_name(config_name: str, repository: Path = MODEL_REPOSITORY) -> None:
+    """Refuse the name of a configuration that no model has: Triton would take config.pbtxt without a word.
+
+    Raises:
+        ConfigError: names those that there are.
+    """
+    if config_name and config_name not in config_names(repository):
+        raise ConfigError(f"no configuration {config_name!r}; there are: {', '.join(config_names(repository))}")
+
+
 def read_config(path: Path) -> ModelConfig:
     """Parse one config.pbtxt with Triton's own message.
 
@@ -138,8 +148,7 @@ def write_effective(
     Raises:
         ConfigError: unknown `config_name`, a parameter that a model does not have, or see `check_batching`.
     """
-    if config_name and config_name not in config_names(repository):
-        raise ConfigError(f"no configuration {config_name!r}; there are: {', '.join(config_names(repository))}")
+    check_name(config_name, repository)
     for model in MODELS:
         config = read_config(config_path(model, config_name, repository))
         if model in tuning.instances:

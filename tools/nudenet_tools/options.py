@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, TypeAlias, TypedDict
 
@@ -10,7 +12,7 @@ import typer
 
 from container import repository
 from nudenet_client import Tls
-from nudenet_tools.pictures import drawing
+from nudenet_tools.pictures import drawing, names
 
 Url: TypeAlias = Annotated[str, typer.Option(help="Host and port; default: 127.0.0.1 and GRPC_PORT or HTTP_PORT.")]
 GrpcPort: TypeAlias = Annotated[int, typer.Option(envvar="GRPC_PORT", hidden=True)]
@@ -84,3 +86,30 @@ def split_labels(text: str, option: str) -> list[str]:
 def asked_labels(shown: list[str] | None, censored: list[str] | None) -> list[str] | None:
     """Labels to ask the server for; None asks for all. What is to be censored must be found, shown or not."""
     return None if shown is None else sorted({*shown, *(censored or [])})
+
+
+def check_outputs(outputs: Iterable[tuple[str, Path]], read: Iterable[str | Path]) -> None:
+    """Refuse an output that is one of the files that are read, or another output: one would destroy the other.
+
+    Args:
+        outputs: option and file.
+        read: paths; what is no file, as an address, harms nobody.
+
+    Raises:
+        typer.BadParameter: names the option and the file.
+    """
+    taken = {_identity(path): "is read, and stays as it is" for path in read}
+    for option, path in outputs:
+        identity = _identity(path)
+        if identity in taken:
+            raise typer.BadParameter(f"{names.as_text(str(path))} {taken[identity]}; choose another", param_hint=option)
+        taken[identity] = f"is already what {option} writes"
+
+
+def _identity(path: str | Path) -> object:
+    """Equal for all names of one file, be it there or not. Pipes and devices may be written twice."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return os.path.realpath(path)
+    return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else object()

@@ -27,7 +27,7 @@ from .request import Parameters
 
 @dataclass(frozen=True)
 class Tls:
-    """PEM files; None for `root_certificates` trusts the system's. The other two, together, are for servers that ask."""
+    """PEM files; None for `root_certificates` trusts the system's. The other two together are for servers that ask."""
 
     root_certificates: str | Path | None = None
     private_key: str | Path | None = None

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import socket
+import subprocess
+import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -53,6 +57,20 @@ def test_both_questions_are_asked_at_the_same_time(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(canary_exporter, "is_ready", waits)
     monkeypatch.setattr(canary_exporter, "canary_succeeds", waits)
     assert set(scrape("127.0.0.1:9").values()) == {1}
+
+
+def test_sigterm_ends_it_as_process_1_too():
+    """By itself, which is status 0: the kernel's own answer to the signal, status -15, is not given to a process 1."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, canary_exporter.__file__, f"--port={port}"]
+    with subprocess.Popen(command) as exporter:
+        while exporter.poll() is None:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
+                break
+            time.sleep(0.02)
+        exporter.terminate()
+        assert exporter.wait(30) == 0
 
 
 def test_no_server_is_reported():

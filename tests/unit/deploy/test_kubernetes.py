@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -203,6 +204,34 @@ def test_the_plan_is_built_where_it_is_served():
         assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
         (models,) = [mount for mount in container["volumeMounts"] if mount["name"] == "models"]
         assert models["subPath"] == triton["image"].split(":")[1]  # a folder of its own for each release
+
+
+@pytest.mark.parametrize("config_name", ["", "live"])
+def test_the_plan_that_is_built_is_the_one_that_is_served(config_name: str, tmp_path: Path):
+    pod = manifests.find("base", "Deployment")["spec"]["template"]["spec"]
+    (plan,), (triton,) = pod["initContainers"], pod["containers"]
+    for container in (plan, triton):
+        assert {"name": "MODEL_CONFIG_NAME", "value": ""} in container["env"]
+    models, home = tmp_path / "models", tmp_path / "opt"
+    models.mkdir()
+    (home / "model_repository").mkdir(parents=True)
+    stub = tmp_path / "bin" / "python3"  # the plan is right once it has been built
+    stub.parent.mkdir()
+    stub.write_text('#!/bin/sh\necho "$*" >>"$CALLS"\n[ "$(wc -l <"$CALLS")" -gt 1 ]\n')
+    stub.chmod(0o755)
+    script = plan["args"][0].replace("/models/", f"{models}/").replace("/opt/nudenet", str(home))
+    environment = {
+        "PATH": f"{stub.parent}:{os.environ['PATH']}",
+        "CALLS": str(tmp_path / "calls"),
+        "MODEL_CONFIG_NAME": config_name,
+    }
+    subprocess.run(["/bin/sh", "-ec", script], env=environment, check=True)
+    checked, built, again = (tmp_path / "calls").read_text().splitlines()
+    config = repository.read_config(repository.config_path("nudenet_trt", config_name))
+    served = models / "nudenet_trt" / "1" / (config.default_model_filename or "model.plan")
+    assert checked == again == f"tools/container/check_plan.py {served}"
+    assert built.startswith("build/convert_to_tensorrt.py ") and built.endswith(f" --output {served}")
+    assert ("--live" in built) == (config_name == "live")
 
 
 @pytest.mark.parametrize("folder", manifests.FOLDERS)

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from container import check_plan
 from container.instances import cores
+from container.repository import ConfigError
 from nudenet_tools import MODEL_REPOSITORY, ROOT
 from nudenet_tools.server import precision_times, tuning
 from nudenet_tools.server.process import Installation, Options, Ports, ServerError, find_installation
@@ -64,11 +65,12 @@ def prepare(config_name: str = "") -> str:
     """
     try:
         name = config_name or choose_config(find_installation(), PLAN, ENGINE)
-        if name == "rtx":
-            check_plan.check_here(ENGINE, None)
-    except check_plan.PlanError as error:
+        served = check_plan.served_plan(MODEL_REPOSITORY, name)
+        if served is not None:
+            check_plan.check_here(*served)
+    except (check_plan.PlanError, ConfigError) as error:
         raise ServerError(str(error)) from error
-    if name not in ("", "rtx"):  # those serve what was built
+    if served is None:  # an engine that reads the graph itself
         ensure_onnx()
     if name == "cpu":
         precision_times.ensure(ONNX.parent, cores(), console.print)
