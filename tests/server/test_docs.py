@@ -48,7 +48,6 @@ def house(tmp_path_factory, node_project):
         (folder / name).symlink_to(ROOT / name)
     (folder / ".venv").symlink_to(sys.prefix)
     (folder / "node_modules").symlink_to(node_project / "node_modules")
-    (folder / "out").mkdir()
     return folder
 
 

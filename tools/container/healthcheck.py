@@ -191,6 +191,8 @@ def main() -> int:
     parser.add_argument("--tls-cert", type=Path, help="the client's certificate, where the server asks for one")
     parser.add_argument("--tls-key", type=Path, help="and its key")
     options = parser.parse_args()
+    if (options.tls_cert is None) != (options.tls_key is None):  # gRPC ends the process over it
+        parser.error("--tls-cert and --tls-key belong together; name a file that holds both twice")
     tls = {
         "ssl": options.tls_ca is not None,
         "root_certificates": options.tls_ca and str(options.tls_ca),
