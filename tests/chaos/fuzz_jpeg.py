@@ -33,7 +33,7 @@ def one_input(data: bytes) -> None:
         assert jpeg.read_header(data) == header  # remembered
         jpeg.check_limits(header, LIMITS)
         chosen = canvas.smallest([header.upright_size])
-        box = letterbox.fit(*header.upright_size, chosen.width, chosen.height)
+        box = letterbox.fit(*header.upright_size, chosen)
         for strict in (True, False):
             pixels = jpeg.decode(data, header, box.width, box.height, strict)
             WRITER.write(pixels, box, OUT[chosen])

@@ -39,6 +39,7 @@ MODULES = {
     "nudenet_steps/preprocess/canvas.py": ["nudenet_steps/preprocess/test_canvas.py"],
     "nudenet_steps/preprocess/letterbox.py": ["nudenet_steps/preprocess"],
     "nudenet_steps/postprocess/nms.py": ["nudenet_steps/postprocess"],
+    "nudenet_steps/postprocess/parameters.py": ["nudenet_steps/postprocess"],
     "nudenet_steps/postprocess/policy.py": ["nudenet_steps/postprocess"],
     "nudenet_steps/postprocess/policy_file.py": ["nudenet_steps/postprocess"],
     "nudenet_client/convert.py": ["clients/test_pictures.py"],

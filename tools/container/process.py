@@ -40,7 +40,7 @@ class ServerError(RuntimeError):
 
 @dataclass(frozen=True)
 class Ports:
-    """TCP ports on the loopback interface."""
+    """TCP ports of a server."""
 
     http: int = 8000
     grpc: int = 8001

@@ -17,7 +17,8 @@ from .client import DEFAULTS, check_batch_size, check_settings, encode
 from .detections import Detections
 from .errors import ClientError, PictureError, RequestRefused, ServerUnavailable, from_triton
 from .pictures import Picture, to_jpeg
-from .request import MAX_BATCH, MODEL, Attempts, OnError, Parameters
+from .request import MAX_BATCH, MODEL, OnError, Parameters
+from .retries import Attempts
 from .transport import Tls, grpc_call, grpc_options
 
 

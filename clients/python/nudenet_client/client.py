@@ -14,7 +14,8 @@ from .canvas import groups
 from .detections import Detections
 from .errors import ClientError, PictureError, RequestRefused, ServerUnavailable
 from .pictures import Picture, to_jpeg
-from .request import MAX_BATCH, MODEL, Attempts, OnError, Parameters
+from .request import MAX_BATCH, MODEL, OnError, Parameters
+from .retries import Attempts
 from .transport import GrpcTransport, HttpTransport, Tls, Transport
 
 DEFAULTS = Parameters()

@@ -1,12 +1,10 @@
-"""What every transport shares: request parameters, tensors in, detections out, and when to try again."""
+"""What every transport shares: request parameters, tensors in, detections out."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import random
 import struct
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
@@ -28,9 +26,6 @@ OnError = Literal["fail", "report"]
 # A busy server answers what has waited nearly as long as it may, and the rest of the way takes time, too. So a request
 # asks to be refused from a queue after this share of the time that is left: a late answer only costs others theirs.
 QUEUE_SHARE = 1 / 3
-
-_FIRST_PAUSE = 0.1
-_LONGEST_PAUSE = 2.0
 
 
 @dataclass(frozen=True)
@@ -140,23 +135,3 @@ def _output(result: Any, name: str, kind: str, shape: tuple[int | None, ...]) ->
 def queue_timeout_us(seconds: float) -> int:
     """Microseconds that a request with `seconds` to its deadline may wait in one of the server's queues."""
     return max(1, int(seconds * QUEUE_SHARE * 1e6))  # 0 would mean the server's own limit
-
-
-class Attempts:
-    """The time one request has, tries included: `left` seconds, and the `pause` before the next try."""
-
-    def __init__(self, deadline: float, retries: int) -> None:
-        self._end = time.monotonic() + deadline
-        self._retries = retries
-        self._made = 0
-
-    @property
-    def left(self) -> float:
-        """Seconds until the deadline, never zero or less: that would mean no deadline to gRPC."""
-        return max(self._end - time.monotonic(), 0.001)
-
-    def pause(self) -> float | None:
-        """Seconds to wait before the next try, doubling with jitter; None: give up."""
-        pause = min(_FIRST_PAUSE * 2**self._made, _LONGEST_PAUSE) * random.uniform(0.5, 1.0)
-        self._made += 1
-        return pause if self._made <= self._retries and pause < self._end - time.monotonic() else None

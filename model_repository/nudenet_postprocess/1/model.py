@@ -19,7 +19,8 @@ if not (STEPS / "nudenet_steps").is_dir():
 sys.path.append(str(STEPS))
 
 from nudenet_steps.postprocess import nms, policy, policy_file
-from nudenet_steps.serving import failures, model_parameters, request_parameters
+from nudenet_steps.postprocess.parameters import parse_settings
+from nudenet_steps.serving import failures, model_parameters, package, request_parameters
 from nudenet_steps.serving.backpressure import Backpressure
 from nudenet_steps.serving.heartbeat import Heartbeat
 from nudenet_steps.serving.metrics import Counters
@@ -45,6 +46,7 @@ class TritonPythonModel:
         policies = policy_file.load(folder / policy_file.FILE, self.labels)
         network = policy_file.network_sha256(folder.parent / "nudenet_trt" / "1")
         self.judge = policy.Judge(policies, self.labels, network)
+        self.package = package.publish(pb_utils)
         self.counters = Counters(pb_utils, METRICS)
         self.failures = failures.Failures(pb_utils, self.counters, "nudenet_postprocess")
         self.backpressure = Backpressure(pb_utils)
@@ -79,7 +81,7 @@ class TritonPythonModel:
 
     def _process(self, request):
         given = request_parameters.read(request)
-        settings = nms.parse_settings(given, self.labels) if given else self.defaults
+        settings = parse_settings(given, self.labels) if given else self.defaults
         policy_name = self.judge.choose(given.get("policy"))
         candidates = pb_utils.get_input_tensor_by_name(request, "candidates").as_numpy()
         geometry = pb_utils.get_input_tensor_by_name(request, "geometry").as_numpy()

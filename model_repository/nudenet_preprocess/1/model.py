@@ -22,7 +22,7 @@ sys.path.append(str(STEPS))
 from nudenet_steps.preprocess import cpu_decoder, decoders, encoding, jpeg
 from nudenet_steps.preprocess.batch import Batch
 from nudenet_steps.preprocess.canvas import served
-from nudenet_steps.serving import failures, model_parameters, request_parameters
+from nudenet_steps.serving import failures, model_parameters, package, request_parameters
 from nudenet_steps.serving.backpressure import Backpressure
 from nudenet_steps.serving.heartbeat import Heartbeat
 from nudenet_steps.serving.metrics import Counters
@@ -53,6 +53,7 @@ class TritonPythonModel:
         self.decoder = decoders.make(
             value["decoder"], value["strict"], config["max_batch_size"], dtype, int(args["model_instance_device_id"])
         )
+        self.package = package.publish(pb_utils)
         self.counters = Counters(pb_utils, METRICS)
         self.counters.add("nudenet_rejected_total", 0, failures.INTERNAL)  # a rate needs a first value
         self.failures = failures.Failures(pb_utils, self.counters, "nudenet_preprocess")

@@ -1,4 +1,4 @@
-"""Triton glue of the stand-in engines that configs/cpu.pbtxt and configs/cuda.pbtxt name."""
+"""Triton glue of the engines in Python, which configs/cpu.pbtxt, cuda.pbtxt, rtx.pbtxt and rehearsals name."""
 
 import gc
 import json
@@ -19,7 +19,7 @@ sys.path.append(str(STEPS))
 
 from nudenet_steps.engines import check_canvas, choose_input, engine_class, groups, join, split
 from nudenet_steps.preprocess.canvas import served
-from nudenet_steps.serving import failures, model_parameters
+from nudenet_steps.serving import failures, model_parameters, package
 from nudenet_steps.serving.heartbeat import Heartbeat
 from nudenet_steps.serving.metrics import BATCH_METRICS, BATCH_PICTURES, BATCHES, Counters
 from nudenet_steps.serving.process_counts import ProcessCounts
@@ -40,6 +40,7 @@ class TritonPythonModel:
         pb_utils.Logger.log_info(f"nudenet_trt: {self.engine.name}, {self.engine.precision}{why}")
         self.pictures = ProcessCounts("detectors")  # that all instances are at work on
         self.heartbeat = Heartbeat(args["model_instance_name"])
+        self.package = package.publish(pb_utils)
         self.counters = Counters(pb_utils, {**failures.METRICS, **BATCH_METRICS})
         self.failures = failures.Failures(pb_utils, self.counters, "nudenet_trt")
         gc.collect()

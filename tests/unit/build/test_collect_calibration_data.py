@@ -25,6 +25,7 @@ from nudenet_build.calibration import calibration_file, frames
 from nudenet_build.graph.precision import load_calibration
 from nudenet_build.jpeg_files import encode_jpeg
 from nudenet_steps.preprocess import jpeg, letterbox
+from nudenet_steps.preprocess.canvas import Canvas
 
 SHAPE = (3, 180, 320)
 
@@ -69,7 +70,7 @@ def test_frames_are_what_the_server_feeds_its_detector(data_folder, tmp_path, on
     for path, found in zip(files, collected, strict=True):
         # The steps spelled out, so that a change of the shared helper shows.
         header = jpeg.read_header(path.read_bytes())
-        box = letterbox.fit(*header.upright_size, 320, 180)
+        box = letterbox.fit(*header.upright_size, Canvas(180, 320))
         expected = np.empty(SHAPE, np.float32)
         pixels = jpeg.decode(path.read_bytes(), header, box.width, box.height)
         letterbox.Writer().write(pixels, box, expected)

@@ -57,7 +57,8 @@ class EmbeddedDetector:
     def __init__(self, parameters: Parameters) -> None:
         from nudenet_steps import pipeline
         from nudenet_steps.engines import engine_class
-        from nudenet_steps.postprocess import nms, policy, policy_file
+        from nudenet_steps.postprocess import policy, policy_file
+        from nudenet_steps.postprocess.parameters import parse_settings
         from nudenet_steps.preprocess import jpeg
 
         config = repository.read_config(repository.config_path("nudenet_preprocess", "cpu"))
@@ -66,7 +67,7 @@ class EmbeddedDetector:
         self._labels = repository.labels()
         given = {key: value for key, value in parameters.to_triton().items() if key != "on_error"}
         engine = engine_class("openvino")(pipeline.ENGINE_FILES, BATCH, threads=1)
-        settings = nms.parse_settings(given, self._labels)
+        settings = parse_settings(given, self._labels)
         self._pipeline = pipeline.Pipeline(engine, BATCH, settings, limits, value["strict"] == "true")
         self._policy: str | None = None
         if parameters.policy is not None:

@@ -53,7 +53,7 @@ class Preprocessor:
         """
         header = cpu_decoder.read(data, self.limits)
         canvas = smallest([header.upright_size], self.canvases)
-        box = letterbox.fit(*header.upright_size, canvas.width, canvas.height)
+        box = letterbox.fit(*header.upright_size, canvas)
         least = (box.width, box.height) if scaled else header.upright_size
         out = np.empty((3, *canvas), np.uint8)
         self._writer.write(jpeg.decode(data, header, *least), box, out)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nudenet_steps import pipeline
 from nudenet_steps.postprocess import policy, policy_file
-from nudenet_steps.postprocess.nms import ParameterError
+from nudenet_steps.postprocess.parameters import ParameterError
 from nudenet_steps.postprocess.policy_file import Policy, PolicyFile, Rule
 
 LABELS = pipeline.labels()

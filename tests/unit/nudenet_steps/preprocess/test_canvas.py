@@ -38,7 +38,7 @@ def test_which_canvas_a_picture_takes(width, height, canvas):
 @given(sizes)
 def test_no_picture_is_smaller_than_in_nudenet(size):
     canvas = smallest([size])
-    box = letterbox.fit(size[0], size[1], canvas.width, canvas.height)
+    box = letterbox.fit(size[0], size[1], canvas)
     for fitted, source in zip((box.width, box.height), size, strict=True):
         assert fitted >= source * LONGER_SIDE / max(size) - 1.5  # half a pixel of each of two roundings
     assert max(box.width, box.height) <= LONGER_SIDE

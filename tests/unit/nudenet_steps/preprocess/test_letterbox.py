@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nudenet_steps.preprocess import letterbox
-from nudenet_steps.preprocess.canvas import CANVASES
+from nudenet_steps.preprocess.canvas import CANVASES, Canvas
 
-HEIGHT, WIDTH = 180, 320
+HEIGHT, WIDTH = CANVAS = Canvas(180, 320)
 side = st.integers(1, 65500)
 
 
 def write(pixels: np.ndarray, source: tuple[int, int] | None = None) -> tuple[np.ndarray, letterbox.Letterbox]:
     width, height = source or pixels.shape[1::-1]
-    box = letterbox.fit(width, height, WIDTH, HEIGHT)
+    box = letterbox.fit(width, height, CANVAS)
     out = np.full((3, HEIGHT, WIDTH), np.nan, np.float32)
     letterbox.Writer().write(pixels, box, out)
     return out, box
@@ -38,13 +38,13 @@ def write(pixels: np.ndarray, source: tuple[int, int] | None = None) -> tuple[np
     ],
 )
 def test_fits_the_input(source, fitted):
-    box = letterbox.fit(source[0], source[1], WIDTH, HEIGHT)
+    box = letterbox.fit(source[0], source[1], CANVAS)
     assert (box.width, box.height) == fitted
 
 
 @given(side, side)
 def test_aspect_is_kept_within_half_a_pixel_and_one_side_is_full(width, height):
-    box = letterbox.fit(width, height, WIDTH, HEIGHT)
+    box = letterbox.fit(width, height, CANVAS)
     assert box.width == WIDTH or box.height == HEIGHT
     scale = min(WIDTH / width, HEIGHT / height)
     assert box.width == 1 or abs(box.width - width * scale) <= 0.5 + 1e-9
@@ -53,7 +53,7 @@ def test_aspect_is_kept_within_half_a_pixel_and_one_side_is_full(width, height):
 
 @given(side, side)
 def test_geometry_maps_the_fitted_corner_onto_the_source_corner(width, height):
-    box = letterbox.fit(width, height, WIDTH, HEIGHT)
+    box = letterbox.fit(width, height, CANVAS)
     x_scale, y_scale, source_width, source_height = box.geometry
     assert (source_width, source_height) == (width, height)
     assert box.width * x_scale == pytest.approx(width)
@@ -85,7 +85,7 @@ def test_one_writer_does_not_mix_pictures():
     for shape, value in (((180, 320), 255), ((50, 50), 100), ((180, 320), 7)):
         out = np.full((3, HEIGHT, WIDTH), np.nan, np.float32)
         pixels = np.full((*shape, 3), value, np.uint8)
-        writer.write(pixels, letterbox.fit(shape[1], shape[0], WIDTH, HEIGHT), out)
+        writer.write(pixels, letterbox.fit(shape[1], shape[0], CANVAS), out)
         outs.append(out)
     assert (outs[0] == 1).all()
     np.testing.assert_allclose(outs[1][:, :180, :180], 100 / 255, atol=1e-6)
@@ -151,17 +151,17 @@ def test_inputs_beyond_the_largest_canvas_are_written_whole():
     writer, outs = letterbox.Writer(), []
     for _ in range(2):
         outs.append(np.full((3, 400, 500), np.nan, np.float32))
-        writer.write(pixels, letterbox.fit(500, 400, 500, 400), outs[-1])
+        writer.write(pixels, letterbox.fit(500, 400, Canvas(400, 500)), outs[-1])
     for out in outs:
         np.testing.assert_allclose(out * 255, pixels.transpose(2, 0, 1), atol=1e-4)
 
 
 @given(st.integers(1, 9000), st.integers(1, 9000))
 def test_a_picture_has_the_same_size_on_every_canvas_that_holds_it(width, height):
-    held = [letterbox.fit(width, height, one.width, one.height) for one in CANVASES if one.holds(width, height)]
+    held = [letterbox.fit(width, height, one) for one in CANVASES if one.holds(width, height)]
     assert len(set(held)) == 1  # the largest holds all
     assert max(held[0].width, held[0].height) == 320
 
 
 def test_a_pixel_of_rounding_does_not_depend_on_the_canvas():
-    assert (letterbox.fit(1649, 930, 320, 180).width, letterbox.fit(1649, 930, 320, 320).width) == (320, 320)
+    assert [letterbox.fit(1649, 930, canvas).width for canvas in (CANVAS, Canvas(320, 320))] == [320, 320]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from nudenet_steps.postprocess.nms import ParameterError
+from nudenet_steps.postprocess.parameters import ParameterError
 from nudenet_steps.postprocess.policy_file import DEFAULT, Policy, PolicyFile
 
 ALLOW, REVIEW, BLOCK, ERROR = "allow", "review", "block", "error"

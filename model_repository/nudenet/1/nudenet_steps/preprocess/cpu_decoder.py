@@ -27,7 +27,11 @@ class Decoder(Protocol):
     """What preprocessing asks of a decoder."""
 
     def allocate(self, count: int, canvas: Canvas) -> np.ndarray:
-        """Memory for `count` pictures, [count,3,height,width], not initialised; taken back by `decode`."""
+        """Memory for `count` pictures: the next `decode` fills it, the one after may write over it.
+
+        Returns:
+            [count,3,height,width], not initialised.
+        """
 
     def decode(self, pictures: Sequence[Picture]) -> None:
         """Fill ``out`` of every picture, or set its ``error``; one bad picture does not touch the others."""
@@ -86,7 +90,7 @@ def lay_out(
     pictures: list[Picture | jpeg.JpegError] = [
         header
         if isinstance(header, jpeg.JpegError)
-        else Picture(cast(bytes, data), header, letterbox.fit(*header.upright_size, canvas.width, canvas.height), out)
+        else Picture(cast(bytes, data), header, letterbox.fit(*header.upright_size, canvas), out)
         for data, header, out in zip(files, headers, tensor, strict=True)
     ]
     return tensor, pictures
@@ -109,7 +113,11 @@ class CpuDecoder:
         self._used = 0
 
     def allocate(self, count: int, canvas: Canvas) -> np.ndarray:
-        """Memory for `count` pictures, [count,3,height,width], not initialised; taken back by `decode`."""
+        """Memory for `count` pictures: the next `decode` fills it, the one after may write over it.
+
+        Returns:
+            [count,3,height,width], not initialised.
+        """
         shape, size = (count, 3, *canvas), count * 3 * canvas.area
         if self._used + size > len(self._memory):
             return np.empty(shape, self._memory.dtype)

@@ -170,7 +170,7 @@ class GpuDecoder:
             raise GpuError(f"{name} failed with status {status}")
 
     def allocate(self, count: int, canvas: Canvas) -> np.ndarray:
-        """Memory for `count` pictures, UINT8 [count,3,height,width]; valid until after the next `decode`."""
+        """Memory for `count` pictures, UINT8: the next `decode` fills it, the one after may write over it."""
         size = count * 3 * canvas.area
         if self._used + size > len(self._host):
             return self._cpu.allocate(count, canvas)

@@ -35,20 +35,19 @@ class Letterbox(NamedTuple):
         )
 
 
-def fit(source_width: int, source_height: int, input_width: int, input_height: int) -> Letterbox:
-    """The largest size with the source's aspect that fits the model input; at least 1x1 pixel.
+def fit(source_width: int, source_height: int, canvas: Canvas) -> Letterbox:
+    """The largest size with the source's aspect that fits the canvas; at least 1x1 pixel.
 
     To a pixel: where a canvas holds the picture at NudeNet's scale, it has the size that it has on every such canvas.
     """
-    scale = min(input_width / source_width, input_height / source_height)
-    canvas = Canvas(input_height, input_width)
+    scale = min(canvas.width / source_width, canvas.height / source_height)
     if max(canvas) == LONGER_SIDE and canvas.holds(source_width, source_height):
         scale = LONGER_SIDE / max(source_width, source_height)
     return Letterbox(
         source_width,
         source_height,
-        min(input_width, max(1, round(source_width * scale))),
-        min(input_height, max(1, round(source_height * scale))),
+        min(canvas.width, max(1, round(source_width * scale))),
+        min(canvas.height, max(1, round(source_height * scale))),
     )
 
 

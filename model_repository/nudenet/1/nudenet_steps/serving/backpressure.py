@@ -42,7 +42,8 @@ class Backpressure:
 
     Args:
         pb_utils: Triton's module; where it has metrics, the gauge ``nudenet_in_flight`` follows once a second.
-        limit: `wait` waits while so many are under way.
+        limit: most that may be under way for `is_full` and `wait`, fewer where their way takes long, see _LONG_WAY_NS;
+            those who only count leave it out.
         server: process id of the server; the one that started this Python model.
     """
 

@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from nudenet_steps.serving import package
-
 Families: TypeAlias = Mapping[str, tuple[str, tuple[str, ...]]]  # metric -> description, names of its labels
 
 FLUSH_SECONDS = 1.0
@@ -42,7 +40,6 @@ class Counters:
         self._metrics: dict[tuple[str, ...], Any] = {}
         self._pending: Counter[tuple[str, ...]] = Counter()
         self._next = 0.0
-        self._package = package.publish(pb_utils)
 
     def add(self, name: str, value: float = 1, *labels: str) -> None:
         """Count `value` on `name`, under one value for each of the family's labels."""
