@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from conftest import ROOT
 from nudenet_steps import pipeline
 from nudenet_steps.postprocess import policy_file
 from nudenet_steps.postprocess.policy_file import PolicyFileError, Rule
+from nudenet_tools import ROOT
 
 LABELS = ["FACE_FEMALE", "FACE_MALE", "FEET_EXPOSED"]
 GOOD: dict[str, Any] = {
