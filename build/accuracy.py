@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import onnx
 import typer
 from rich.console import Console
 from rich.progress import track
@@ -30,7 +29,9 @@ from nudenet_build.evaluation import by_aspect, report, windows
 from nudenet_build.evaluation.engines import Engine, OnnxRuntime, nudenet_detector, openvino_engine
 from nudenet_build.evaluation.variants import decode_full, variants
 from nudenet_build.graph.export import DYNAMIC_OUTPUT, write_graph
+from nudenet_build.graph.onnx_file import GraphError, load_detector
 from nudenet_build.graph.precision import MIN_FRAMES, PrecisionError, load_calibration, to_fp16, to_int8
+from nudenet_build.outputs import check_output
 from nudenet_steps.engines import EngineError
 from nudenet_steps.engines.cpu_precision import INT8_GRAPH, int8_fault, write_record
 from nudenet_steps.engines.openvino import has_bf16
@@ -191,7 +192,7 @@ def run_precisions(
     rows[report.FP32] = evaluation.detect(fp32)
     if LARGEST in fp32.canvases:
         rows[report.ON_LARGEST] = evaluation.detect(fp32, canvas=LARGEST)
-    rows[report.FP16] = evaluation.detect(OnnxRuntime(to_fp16(onnx.load(fp32_path)).SerializeToString()))
+    rows[report.FP16] = evaluation.detect(OnnxRuntime(to_fp16(load_detector(fp32_path)).SerializeToString()))
     if has_bf16():
         rows[report.BF16] = evaluation.detect(openvino_engine(fp32_path, "BF16", used))
     halves = evaluation.folds if calibration is None else (slice(None),)
@@ -275,6 +276,9 @@ def main(
     try:
         if not model.is_file():
             raise AccuracyError(f"no graph at {model}: python build/export_onnx.py")
+        load_detector(model)
+        if json_output and not (json_output.is_fifo() or json_output.is_char_device()):  # those are not replaced
+            check_output(json_output, model, calibration_data)
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             fp32 = OnnxRuntime(model)
@@ -290,7 +294,7 @@ def main(
             if record_int8:
                 raise typer.Exit(_record_int8(evaluation, model, console))
             run_precisions(evaluation, model, folder, calibration, keep)
-    except (AccuracyError, EngineError, PrecisionError, SourceError, OSError) as error:
+    except (AccuracyError, EngineError, GraphError, PrecisionError, SourceError, OSError) as error:
         typer.echo(f"accuracy: {error}", err=True)
         raise typer.Exit(2) from error
     names = list(dict.fromkeys(evaluation.sources))
@@ -321,6 +325,7 @@ def main(
         )
     if json_output:
         rows = [*(figure.as_dict() for figure in figures), *(figure.as_dict() for figure in by_shape)]
+        json_output.parent.mkdir(parents=True, exist_ok=True)
         json_output.write_text(json.dumps(rows, indent=1) + "\n")
     missed = [*report.missed_goals(figures), *report.missed_aspect_goals(by_shape)]
     for line in missed:

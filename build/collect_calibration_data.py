@@ -15,15 +15,16 @@ from typing import Annotated, Any
 
 import cv2
 import numpy as np
-import onnx
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from nudenet_build.calibration.calibration_file import CalibrationFile, CalibrationFileError
 from nudenet_build.calibration.frames import Frame, Source, SourceError, open_source, shares
-from nudenet_build.graph.export import DYNAMIC_OUTPUT
+from nudenet_build.graph.export import DYNAMIC_OUTPUT, MAX_SIDE
+from nudenet_build.graph.onnx_file import GraphError, load_detector
 from nudenet_build.graph.precision import canvas_of
+from nudenet_build.outputs import check_output
 from nudenet_steps.engines.onnxruntime_cpu import OnnxRuntimeEngine
 from nudenet_steps.pipeline import Preprocessor, labels
 from nudenet_steps.postprocess import nms
@@ -179,8 +180,12 @@ def summarise(records: list[dict[str, Any]], console: Console) -> None:
 
 
 def input_size(model: Path) -> tuple[int, int]:
-    """(height, width) in pixels that the graph at `model` takes; of the largest canvas where both are open."""
-    shape = onnx.load(model).graph.input[0].type.tensor_type.shape.dim
+    """(height, width) in pixels that the graph at `model` takes; of the largest canvas where both are open.
+
+    Raises:
+        GraphError: a damaged graph, or one of something else.
+    """
+    shape = load_detector(model).graph.input[0].type.tensor_type.shape.dim
     return shape[2].dim_value or LARGEST.height, shape[3].dim_value or LARGEST.width
 
 
@@ -189,8 +194,8 @@ def main(
     output: Annotated[Path, typer.Option(help="The file to write.")] = Path("calib_data.npy"),
     frames: Annotated[int, typer.Option(min=1, help="How many frames to look at, over all sources.")] = 1000,
     model: Annotated[Path, typer.Option(help="FP32 graph: gives the size, and counts detections.")] = DYNAMIC_OUTPUT,
-    height: Annotated[int | None, typer.Option(help="Input height; default: the graph's.")] = None,
-    width: Annotated[int | None, typer.Option(help="Input width; default: the graph's.")] = None,
+    height: Annotated[int | None, typer.Option(min=1, max=MAX_SIDE, help="Input height; default: the graph's.")] = None,
+    width: Annotated[int | None, typer.Option(min=1, max=MAX_SIDE, help="Input width; default: the graph's.")] = None,
     least_difference: Annotated[
         float, typer.Option(min=0, help="Grey levels (of 255) between two thumbnails below which one is dropped.")
     ] = 2.0,
@@ -206,20 +211,21 @@ def main(
     if not model.is_file() and not (height and width):
         console.print(f"collect_calibration_data: no graph at {model}: python build/export_onnx.py", markup=False)
         raise typer.Exit(2)
-    if not (height and width):
-        height, width = input_size(model)
-    detect = detector(model) if model.is_file() and input_size(model) == (height, width) else None
-    settings = {
-        "sources": [addresses.label(text) if addresses.is_address(text) else text for text in sources],
-        "frames": frames,
-        "size": [height, width],
-        "least_difference": least_difference,
-        "interval": interval,
-    }
     try:
+        check_output(output, model, *(Path(text) for text in sources if not addresses.is_address(text)))
+        graph_size = input_size(model) if model.is_file() else (0, 0)
+        height, width = height or graph_size[0], width or graph_size[1]
+        detect = detector(model) if graph_size == (height, width) else None
+        settings = {
+            "sources": [addresses.label(text) if addresses.is_address(text) else text for text in sources],
+            "frames": frames,
+            "size": [height, width],
+            "least_difference": least_difference,
+            "interval": interval,
+        }
         opened = [source for text in sources for source in open_source(text, interval)]
         file = CalibrationFile(output, (3, height, width), settings, restart)
-    except (SourceError, CalibrationFileError, OSError) as error:
+    except (GraphError, SourceError, CalibrationFileError, OSError) as error:
         console.print(f"collect_calibration_data: {error}", markup=False)
         raise typer.Exit(2) from error
     if file.records:
@@ -232,17 +238,21 @@ def main(
             collect(
                 opened, file, frames, least_difference, detect, lambda count: progress.update(task, completed=count)
             )
+        if file.frames:
+            file.finish()
     except KeyboardInterrupt:
         file.close()
         console.print(f"stopped with {file.frames} frames kept; the same command goes on from here")
         raise typer.Exit(130) from None
+    except OSError as error:  # a full disk, say: what is whole stays for the same command
+        console.print(f"collect_calibration_data: {error}", markup=False)
+        raise typer.Exit(2) from error
     if not file.frames:
         file.close()
         console.print("collect_calibration_data: not one usable frame")
         summary = [record["refused"] for record in file.records if "refused" in record]
         console.print("\n".join(summary[:5]), markup=False)
         raise typer.Exit(2)
-    file.finish()
     summarise(file.records, console)
     typer.echo(f"{output}: FP32 [{file.frames},3,{height},{width}]")
 

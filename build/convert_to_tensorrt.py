@@ -30,6 +30,8 @@ from nudenet_build.evaluation import engine_check
 from nudenet_build.evaluation.matching import Agreement
 from nudenet_build.graph import export as graph_export
 from nudenet_build.graph import precision as graph_precision
+from nudenet_build.graph.onnx_file import GraphError
+from nudenet_build.outputs import check_output
 from nudenet_build.trt import builder, cuda_device, layers, plan_writer, runner, session, variant
 from nudenet_build.trt.progress import BuildProgress
 from nudenet_build.trt.session import Runtime
@@ -223,7 +225,10 @@ def convert(
         kind = choose_variant(target, live, timing_cache, targets)
         onnx_path = onnx_path or kind.graph
         output = output or kind.graph.with_name(kind.file_name)
+        for path in filter(None, (output, timing_cache)):
+            check_output(path, onnx_path, calibration_data)
         if export_onnx_first:
+            check_output(onnx_path)
             kind.export(onnx_path)
         with console.status(f"converting the graph to {precision.in_plan}"):
             graph = variant.prepare_graph(kind, precision, onnx_path, calibration_data, output.parent)
@@ -266,6 +271,7 @@ def convert(
     except (
         graph_export.ExportError,
         graph_precision.PrecisionError,
+        GraphError,
         session.TensorRTError,
         cuda_runtime.CudaError,
         ExecutionError,

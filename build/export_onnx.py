@@ -16,6 +16,8 @@ from nudenet_build.graph.export import (
     find_source,
     write_graph,
 )
+from nudenet_build.graph.onnx_file import GraphError
+from nudenet_build.outputs import check_output
 from nudenet_steps.preprocess.canvas import SPECIFIED
 
 
@@ -35,17 +37,22 @@ def export(
     width = SPECIFIED.width if width is None else width
     try:
         network = source or find_source()
+        check_output(output, network)
+        beside = output.with_suffix(f".dynamic{output.suffix}")
+        dynamic = None
+        if not chosen:
+            check_output(beside, network)
+            dynamic = build_dynamic_model(network)
         model = build_model(network, height, width)
-        dynamic = None if chosen else build_dynamic_model(network)
-    except (ExportError, OSError) as error:
+        write_graph(model, output)
+        if dynamic is not None:
+            write_graph(dynamic, beside)
+    except (ExportError, GraphError, OSError) as error:
         typer.echo(f"export_onnx: {error}", err=True)
         raise typer.Exit(2) from error
-    write_graph(model, output)
     rows = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
     typer.echo(f"{output}: input [batch,3,{height},{width}] -> output [batch,{rows},6]")
     if dynamic is not None:
-        beside = output.with_suffix(f".dynamic{output.suffix}")
-        write_graph(dynamic, beside)
         typer.echo(f"{beside}: input [batch,3,height,width] -> output [batch,candidates,6]")
 
 

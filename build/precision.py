@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from nudenet_build.graph.export import DEFAULT_OUTPUT, DYNAMIC_OUTPUT, write_graph
+from nudenet_build.graph.onnx_file import GraphError
 from nudenet_build.graph.precision import Precision, PrecisionError, convert, summarise
+from nudenet_build.outputs import check_output
 
 
 def main(
@@ -27,11 +29,12 @@ def main(
 ) -> None:
     """Write a graph beside the FP32 one: FP16, INT8 (for the CPU engine), or INT8_FP16 (for TensorRT)."""
     onnx_path = onnx_path or (DEFAULT_OUTPUT if precision is Precision.INT8_FP16 else DYNAMIC_OUTPUT)
-    target = output or onnx_path.with_name(precision.file_name)
+    target = output or onnx_path.parent / precision.file_name
     try:
+        check_output(target, onnx_path, calibration_data)
         model = convert(precision, onnx_path, calibration_data, () if all_layers else keep)
         write_graph(model, target)
-    except (PrecisionError, OSError) as error:
+    except (GraphError, PrecisionError, OSError) as error:
         typer.echo(f"precision: {error}", err=True)
         raise typer.Exit(2) from error
     typer.echo(f"{target}: {summarise(model)}")

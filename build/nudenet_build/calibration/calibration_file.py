@@ -31,7 +31,7 @@ class CalibrationFile:
         restart: throw away an unfinished file.
 
     Raises:
-        CalibrationFileError: an unfinished file with other settings is there.
+        CalibrationFileError: an unfinished file with other settings is there, and holds a frame.
     """
 
     def __init__(self, path: Path, shape: tuple[int, int, int], settings: Mapping[str, Any], restart: bool) -> None:
@@ -42,9 +42,7 @@ class CalibrationFile:
         self.records: list[dict[str, Any]] = []
         self.frames = 0
         path.parent.mkdir(parents=True, exist_ok=True)
-        if self._log.exists() and self._part.exists() and not restart:
-            self._resume()
-        else:
+        if restart or not self._resume():
             self._part.write_bytes(self._npy_header(0))
             self._log.write_text(self._settings + "\n")
         self._data_file = self._part.open("r+b")
@@ -59,8 +57,13 @@ class CalibrationFile:
         )
         return header.getvalue()
 
-    def _resume(self) -> None:
+    def _resume(self) -> bool:
+        """Go on where an earlier run stopped; False where none did, or none that kept a frame: nothing is lost then."""
+        if not (self._log.exists() and self._part.exists()):
+            return False
         settings, *lines = self._log.read_text().split("\n")
+        if not any(json.loads(line)["kept"] for line in lines[:-1]):
+            return False
         if settings != self._settings:
             raise CalibrationFileError(
                 f"{self._part} is unfinished and was begun with other sources or options; "
@@ -76,6 +79,7 @@ class CalibrationFile:
             self.frames += record["kept"]
         self._log.write_text("".join(f"{line}\n" for line in [settings, *map(json.dumps, self.records)]))
         os.truncate(self._part, self._header + self.frames * frame_bytes)
+        return True
 
     def add(self, record: Mapping[str, Any], frame: np.ndarray | None) -> None:
         """Append a frame that was looked at: kept with its data, or only noted (`frame` None)."""

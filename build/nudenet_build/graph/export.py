@@ -27,6 +27,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference, version_converter
 
 from nudenet_build import MODEL_REPOSITORY
+from nudenet_build.graph.onnx_file import INVALID, first_line, is_exported, load_graph
 from nudenet_steps.files import write_whole
 from nudenet_steps.preprocess.canvas import LARGEST
 
@@ -38,6 +39,8 @@ STRIDE = max(STRIDES)
 DFL_BINS = 16  # bins of the box-side distribution, YOLOv8's reg_max
 OPSET = 19  # the first with FP16 scales in QuantizeLinear, which the INT8 + FP16 graph needs
 MAX_SIDE = 4096
+NOT_CONVERTED = (version_converter.ConvertError, RuntimeError, IndexError)  # what ONNX's version converter raises
+REMEDY = "leave out --source, and use the nudenet release pinned in requirements.txt"
 
 
 class ExportError(RuntimeError):
@@ -87,13 +90,12 @@ def _scale_outputs(graph: onnx.GraphProto) -> tuple[list[str], int]:
     producers = {output: node for node in graph.node for output in node.output}
     missing = [name for name in names if name not in producers]
     if missing:
-        raise ExportError(
-            f"not NudeNet's 320n graph: no tensor {missing[0]}; use the nudenet release pinned in requirements.txt"
-        )
-    class_convolution = producers[producers[names[0]].input[1]]
-    weight = next(tensor for tensor in graph.initializer if tensor.name == class_convolution.input[1])
-    classes = weight.dims[0]
-    return names, classes
+        raise ExportError(f"not NudeNet's 320n graph: no tensor {missing[0]}; {REMEDY}")
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    convolution = producers.get(producers[names[0]].input[-1])  # of the classes
+    if convolution is None or convolution.op_type != "Conv" or convolution.input[1] not in weights:
+        raise ExportError(f"not NudeNet's 320n graph: {names[0]} does not come from convolutions; {REMEDY}")
+    return names, weights[convolution.input[1]].dims[0]
 
 
 def _ancestors(graph: onnx.GraphProto, outputs: list[str]) -> list[onnx.NodeProto]:
@@ -231,6 +233,7 @@ def build_model(source: Path, height: int, width: int) -> onnx.ModelProto:
 
     Raises:
         ExportError: size out of range, or `source` is another graph.
+        GraphError: `source` is no whole graph.
     """
     for name, side in (("height", height), ("width", width)):
         if not 1 <= side <= MAX_SIDE:
@@ -249,13 +252,25 @@ def build_dynamic_model(source: Path) -> onnx.ModelProto:
 
     Raises:
         ExportError: `source` is another graph.
+        GraphError: `source` is no whole graph.
     """
     return _build(source, None, None)
 
 
 def _build(source: Path, height: int | None, width: int | None) -> onnx.ModelProto:
-    original = onnx.load(source)
+    original = load_graph(source, f"320n.onnx of the nudenet package; {REMEDY}")
+    if is_exported(original):
+        raise ExportError(f"{source} was exported already, expected 320n.onnx of the nudenet package; {REMEDY}")
     names, classes = _scale_outputs(original.graph)
+    try:
+        return _assemble(original, names, classes, source.name, height, width)
+    except (*INVALID, *NOT_CONVERTED) as error:
+        raise ExportError(f"{source} is not NudeNet's 320n graph: {first_line(error)}; {REMEDY}") from error
+
+
+def _assemble(
+    original: onnx.ModelProto, names: list[str], classes: int, source_name: str, height: int | None, width: int | None
+) -> onnx.ModelProto:
     trunk = _ancestors(original.graph, names)
     used = {tensor for node in trunk for tensor in node.input}
     source_input = original.graph.input[0].name
@@ -300,7 +315,7 @@ def _build(source: Path, height: int | None, width: int | None) -> onnx.ModelPro
     model.ir_version = 9  # the one that came with opset 19: read by every runtime we name
     labels = next((p.value for p in original.metadata_props if p.key == "names"), "")
     licence = next((p.value for p in original.metadata_props if p.key == "license"), "unknown")
-    helper.set_model_props(model, {"names": labels, "license": licence, "source": source.name})
+    helper.set_model_props(model, {"names": labels, "license": licence, "source": source_name})
     model = shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     onnx.checker.check_model(model, full_check=True)
     return model

@@ -22,10 +22,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
+from nudenet_build.graph.onnx_file import DECODE, INVALID, first_line, load_detector
 from nudenet_steps.preprocess.canvas import CANVASES, LARGEST, Canvas
 from nudenet_steps.preprocess.letterbox import TO_UNIT
 
-DECODE = "decode/"  # name prefix of the box decode's nodes, which stay in FP32
 MIN_FRAMES = 64  # fewer leave the activation ranges to chance; 500 to 1000 are recommended
 CALIBRATION_BATCH = 8
 QUANTISED_OPERATORS = ["Conv", "Add"]
@@ -129,7 +129,7 @@ def to_fp16(model: onnx.ModelProto, fp32_scales: bool = False) -> onnx.ModelProt
     is rounded twice.
 
     Args:
-        model: from ``export_onnx.py`` or `to_int8`; not changed.
+        model: from ``export_onnx.py`` (see `load_detector`) or `to_int8`; not changed.
         fp32_scales: Q/DQ scales stay FP32 around FP16 data. Before opset 23 both must have one type, and TensorRT 10.3
             reads opset 20 at most: for TensorRT for RTX, which converts FP16 scales to FP32 with a warning for each.
 
@@ -137,13 +137,11 @@ def to_fp16(model: onnx.ModelProto, fp32_scales: bool = False) -> onnx.ModelProt
         a checked model.
 
     Raises:
-        PrecisionError: not such a graph, already FP16, or a constant beyond FP16's range.
+        PrecisionError: already FP16, or a constant beyond FP16's range.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = result.graph
-    if len(graph.input) != 1 or not any(node.name.startswith(DECODE) for node in graph.node):
-        raise PrecisionError("not a detector graph written by export_onnx.py: one input and decode/ nodes expected")
     in_fp32 = decode_names(graph)
     half = [node for node in graph.node if node.name not in in_fp32]
     decode = [node for node in graph.node if node.name in in_fp32]
@@ -282,8 +280,9 @@ def to_int8(
 
     Raises:
         PrecisionError: unknown layer group, unfit calibration data, or a result that breaks the rules above.
+        GraphError: no such graph.
     """
-    source = onnx.load(fp32_path)
+    source = load_detector(fp32_path)
     height, width = (dim.dim_value for dim in source.graph.input[0].type.tensor_type.shape.dim[2:])
     canvases = (Canvas(height, width),) if height and width else CANVASES
     if calibration.ndim != 4 or calibration.shape[1:] not in ((3, *canvases[0]), (3, *LARGEST)):
@@ -399,8 +398,11 @@ def _checked(model: onnx.ModelProto) -> onnx.ModelProto:
     names = [node.name for node in model.graph.node]
     if len(set(names)) != len(names) or "" in names:
         raise PrecisionError("node names are not unique")
-    model = shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
-    onnx.checker.check_model(model, full_check=True)
+    try:
+        model = shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        onnx.checker.check_model(model, full_check=True)
+    except INVALID as error:
+        raise PrecisionError(f"the graph cannot be converted: {first_line(error)}") from error
     return model
 
 
@@ -415,10 +417,11 @@ def convert(
 
     Raises:
         PrecisionError: missing files, missing or unfit calibration data, unfit graph.
+        GraphError: a damaged graph, or one of something else.
     """
     if not fp32_path.is_file():
         raise PrecisionError(f"no FP32 graph at {fp32_path}; make it: python build/export_onnx.py")
-    model = onnx.load(fp32_path)
+    model = load_detector(fp32_path)
     if precision is Precision.FP16:
         return to_fp16(model)
     if calibration_path is None:

@@ -10,7 +10,9 @@ import onnx
 from onnx import TensorProto, helper
 
 from nudenet_build.graph import export, precision
+from nudenet_build.graph.onnx_file import load_detector
 from nudenet_build.graph.precision import PrecisionError
+from nudenet_build.outputs import check_output
 from nudenet_build.trt.session import Runtime
 from nudenet_steps.engines.onnx_graphs import PIXELS, SOURCE, take_pixels
 from nudenet_steps.preprocess.canvas import SPECIFIED as SPECIFIED_CANVAS
@@ -21,12 +23,12 @@ class Precision(enum.StrEnum):
 
     FP32 = "FP32"
     FP16 = "FP16"
-    INT8 = "INT8"
+    INT8_FP16 = "INT8"  # what TensorRT's INT8 means here: on the command line it has the short name
 
     @property
     def in_plan(self) -> str:
         """As the passport names it."""
-        return "INT8+FP16" if self is Precision.INT8 else self.value
+        return "INT8+FP16" if self is Precision.INT8_FP16 else self.value
 
 
 @dataclass(frozen=True)
@@ -66,19 +68,23 @@ def prepare_graph(
 
     Raises:
         PrecisionError: no FP32 graph, or missing or unfit calibration data.
+        GraphError: a damaged graph, or one of something else.
+        OutputError: the written graph would replace the FP32 one.
     """
     if not onnx_path.is_file():
         raise PrecisionError(f"no FP32 graph at {onnx_path}; add --export-onnx to make it")
     if kind is Precision.FP32 and variant.inputs == (SOURCE,):
+        load_detector(onnx_path, full_check=False)  # the library's own parser is the judge of the rest
         return onnx_path
-    if kind is Precision.INT8 and calibration_data is None:
+    if kind is Precision.INT8_FP16 and calibration_data is None:
         raise PrecisionError(
             "--precision INT8 needs --calibration-data calib_data.npy: python build/collect_calibration_data.py "
             "--output calib_data.npy PICTURES_OR_VIDEOS makes it; for an engine without calibration say "
             "--precision FP16"
         )
-    model = in_precision(variant, kind, onnx_path, calibration_data)
     path = folder / f"{variant.file_name}.{kind.in_plan.lower().replace('+', '_')}.onnx"
+    check_output(path, onnx_path, calibration_data)
+    model = in_precision(variant, kind, onnx_path, calibration_data)
     export.write_graph(with_inputs(model, variant.inputs), path)
     return path
 
@@ -86,9 +92,9 @@ def prepare_graph(
 def in_precision(variant: Variant, kind: Precision, onnx_path: Path, calibration_data: Path | None) -> onnx.ModelProto:
     """The graph at `onnx_path` in `kind`, with its one FP32 input."""
     if kind is Precision.FP32:
-        return onnx.load(onnx_path)
+        return load_detector(onnx_path)
     target = precision.Precision.FP16 if kind is Precision.FP16 else precision.Precision.INT8_FP16
-    fp32_scales = variant.runtime is Runtime.RTX and kind is Precision.INT8
+    fp32_scales = variant.runtime is Runtime.RTX and kind is Precision.INT8_FP16
     return precision.convert(target, onnx_path, calibration_data, fp32_scales=fp32_scales)
 
 

@@ -224,11 +224,61 @@ def test_goes_on_after_ctrl_c(data_folder, tmp_path, onnx_path, monkeypatch):
 
 def test_another_command_does_not_go_on_with_an_unfinished_file(data_folder, tmp_path, onnx_path):
     output = tmp_path / "c.npy"
-    calibration_file.CalibrationFile(output, SHAPE, {"sources": ["elsewhere"]}, restart=False).close()
+    unfinished = calibration_file.CalibrationFile(output, SHAPE, {"sources": ["elsewhere"]}, restart=False)
+    unfinished.add({"source": "elsewhere", "key": "k"}, np.zeros(SHAPE, np.float32))
+    unfinished.close()
     result = run(data_folder / "*.jpg", "--output", output)
     assert result.exit_code == 2
     assert "--restart" in result.output
     assert run(data_folder / "*.jpg", "--output", output, "--restart").exit_code == 0
+    assert len(np.load(output)) == 6
+
+
+def test_a_run_that_kept_no_frame_does_not_block_the_next(data_folder, tmp_path, onnx_path):
+    output = tmp_path / "c.npy"
+    (tmp_path / "broken.mp4").write_bytes(b"no video at all")
+    calibration_file.CalibrationFile(output, (3, 2, 2), {"sources": ["elsewhere"]}, restart=False).close()
+    assert run(tmp_path / "broken.mp4", "--output", output).exit_code == 2
+    result = run(data_folder / "*.jpg", "--output", output)
+    assert result.exit_code == 0, result.output
+    assert len(np.load(output)) == 6
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.mp4", "c.npy"]
+
+
+def test_one_side_alone_leaves_the_other_as_the_graph_has_it(data_folder, tmp_path, onnx_path):
+    for arguments, size in ((("--height", 200), (200, 320)), (("--width", 200), (180, 200))):
+        result = run(data_folder / "cat.jpg", "--output", tmp_path / "c.npy", "--model", onnx_path, *arguments)
+        assert result.exit_code == 0, result.output
+        assert np.load(tmp_path / "c.npy").shape == (1, 3, *size)
+
+
+@pytest.mark.parametrize(("height", "width"), [(0, 320), (-5, 320), (180, 0), (180, 9999)])
+def test_a_size_out_of_range_is_refused_and_leaves_nothing(data_folder, tmp_path, onnx_path, height, width):
+    result = run(data_folder / "cat.jpg", "--output", tmp_path / "c.npy", "--height", height, "--width", width)
+    assert result.exit_code == 2, result.exception
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(data_folder, tmp_path, onnx_path, monkeypatch):
+    monkeypatch.setattr(frames, "read_picture", lambda path: pytest.fail(f"{path} was read"))
+    picture = tmp_path / "cat.jpg"
+    picture.write_bytes((data_folder / "cat.jpg").read_bytes())
+    for output in (tmp_path, "/proc/x/calib_data.npy", picture):
+        result = run(picture, "--output", output)
+        assert result.exit_code == 2, result.exception
+        assert f"collect_calibration_data: {output} " in " ".join(result.output.split())
+    assert list(tmp_path.iterdir()) == [picture]
+
+
+def test_a_disk_that_fills_up_leaves_what_the_same_command_goes_on_from(data_folder, tmp_path, onnx_path, monkeypatch):
+    output = tmp_path / "c.npy"
+    with monkeypatch.context() as patch:
+        patch.setattr(calibration_file.Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        result = run(data_folder / "*.jpg", "--output", output)
+        assert result.exit_code == 2, result.exception
+        assert "collect_calibration_data: disk full" in result.output
+    monkeypatch.setattr(frames, "read_picture", lambda path: pytest.fail(f"{path} was read again"))
+    assert run(data_folder / "*.jpg", "--output", output).exit_code == 0
     assert len(np.load(output)) == 6
 
 

@@ -362,6 +362,32 @@ def test_an_output_that_cannot_be_written(here: Machine) -> None:
     assert str(here.output.parent) in output
 
 
+@pytest.mark.parametrize("option", ["--output", "--timing-cache"])
+def test_a_file_that_cannot_be_written_is_refused_before_the_build(with_tensorrt: Machine, monkeypatch, option) -> None:
+    monkeypatch.setattr(convert_to_tensorrt, "build", lambda *_: pytest.fail("built for nothing"))
+    content = with_tensorrt.onnx.read_bytes()
+    for path in (with_tensorrt.folder, "/proc/x/file", with_tensorrt.onnx):
+        status, output = with_tensorrt.convert("--precision", "FP32", option, path)
+        assert status == 2
+        assert f"convert_to_tensorrt: {path} " in output
+    assert with_tensorrt.onnx.read_bytes() == content
+
+
+def test_the_converted_graph_does_not_replace_the_fp32_one(here: Machine) -> None:
+    here.output.parent.mkdir()
+    here.onnx = here.onnx.rename(here.output.with_name("model.rtx.engine.fp16.onnx"))
+    content = here.onnx.read_bytes()
+    status, output = here.convert("--precision", "FP16", "--runtime", "rtx")
+    assert status == 2
+    assert f"{here.onnx} is what this command reads" in output
+    assert here.onnx.read_bytes() == content
+
+
+def test_int8_is_the_mixed_graph_by_its_short_name() -> None:
+    assert variant.Precision("INT8") is variant.Precision.INT8_FP16
+    assert variant.Precision.INT8_FP16.in_plan == "INT8+FP16"
+
+
 INTERRUPTED = """
 import signal, sys
 import typer

@@ -121,11 +121,74 @@ def test_refuses_another_graph(tmp_path):
         export_onnx.build_model(tmp_path / "other.onnx", 180, 320)
 
 
-def test_command_line_names_what_is_missing_and_writes_nothing(tmp_path):
+@pytest.mark.parametrize("name", ["model.onnx", "model.dynamic.onnx"])
+def test_refuses_what_was_exported_already(onnx_path, name):
+    with pytest.raises(export_onnx.ExportError, match="was exported already"):
+        export_onnx.build_model(onnx_path.with_name(name), 180, 320)
+
+
+def one_name_twice(network: onnx.ModelProto) -> onnx.ModelProto:
+    """Valid, but the exporter finds its way by the names of the nodes."""
+    last = next(node for node in network.graph.node if "/model.22/Concat_output_0" in node.output)
+    network.graph.node[3].name = last.name
+    return network
+
+
+def half_a_head(network: onnx.ModelProto) -> onnx.ModelProto:
+    """The classes come from something else than a convolution, as in a quantised network."""
+    node = next(node for node in network.graph.node if "/model.22/Concat_output_0" in node.output)
+    node.input[1] = node.input[0]
+    convolution = next(n for n in network.graph.node if node.input[0] in n.output)
+    convolution.output[0] = "renamed"
+    network.graph.node.insert(
+        list(network.graph.node).index(convolution) + 1, onnx.helper.make_node("Identity", ["renamed"], [node.input[0]])
+    )
+    del network.graph.value_info[:]
+    return network
+
+
+@pytest.mark.parametrize("change", [one_name_twice, half_a_head])
+def test_refuses_a_network_that_only_looks_like_nudenets(tmp_path, change):
+    onnx.save(change(onnx.load(export_onnx.find_source())), tmp_path / "other.onnx")
+    with pytest.raises(export_onnx.ExportError, match=r"not NudeNet's 320n graph: .*leave out --source"):
+        export_onnx.build_model(tmp_path / "other.onnx", 180, 320)
+
+
+def run(*arguments: object):
     app = typer.Typer()
     app.command()(export_command.export)
-    output = tmp_path / "model.onnx"
-    result = CliRunner().invoke(app, ["--source", str(tmp_path / "none.onnx"), "--output", str(output)])
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_an_output_that_cannot_be_written(tmp_path):
+    for output in ("/proc/x/model.onnx", tmp_path, "/"):
+        result = run("--output", output)
+        assert result.exit_code == 2, result.exception
+        assert f"export_onnx: {output} " in result.output
+    (tmp_path / "model.dynamic.onnx").mkdir()
+    assert run("--output", tmp_path / "model.onnx").exit_code == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["model.dynamic.onnx"]
+
+
+def test_a_disk_that_fills_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(export_onnx.Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    result = run("--output", tmp_path / "model.onnx")
+    assert (result.exit_code, result.output) == (2, "export_onnx: disk full\n")
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.dynamic.onnx"])
+def test_does_not_overwrite_its_source(tmp_path, name):
+    source = tmp_path / name
+    source.write_bytes(network := export_onnx.find_source().read_bytes())
+    result = run("--source", source, "--output", tmp_path / "model.onnx")
+    assert result.exit_code == 2
+    assert "would be overwritten" in result.output
+    assert source.read_bytes() == network
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_command_line_names_what_is_missing_and_writes_nothing(tmp_path):
+    result = run("--source", tmp_path / "none.onnx", "--output", tmp_path / "model.onnx")
     assert result.exit_code == 2
     assert "none.onnx" in result.output
     assert list(tmp_path.iterdir()) == []

@@ -203,6 +203,38 @@ def test_command_line_int8_without_calibration_is_an_error_and_no_fallback(onnx_
     assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
 
 
+@pytest.mark.parametrize("output", ["model.onnx", "link.onnx", "../model.onnx"])
+def test_command_line_does_not_overwrite_its_input(onnx_path, tmp_path, monkeypatch, output):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    content = onnx_path.read_bytes()
+    source = folder / "model.onnx"
+    source.write_bytes(content)
+    (folder / "link.onnx").symlink_to(source)
+    (tmp_path / "model.onnx").hardlink_to(source)
+    result = run(["--precision", "FP16", "--onnx", str(source), "--output", output])
+    assert result.exit_code == 2
+    assert f"{output} is what this command reads" in result.output
+    assert source.read_bytes() == content
+
+
+def test_command_line_refuses_an_output_before_it_reads_anything(tmp_path):
+    for output in (tmp_path, "/proc/x/model.onnx"):
+        result = run(["--precision", "FP16", "--onnx", "nowhere.onnx", "--output", str(output)])
+        assert result.exit_code == 2, result.exception
+        assert f"precision: {output} " in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_onnx_refuses_after_converting_is_an_error(fp32):
+    model = onnx.ModelProto()
+    model.CopyFrom(fp32)
+    next(node for node in model.graph.node if node.op_type == "Conv").input[1] = "nowhere"
+    with pytest.raises(PrecisionError, match="cannot be converted"):
+        precision.to_fp16(model)
+
+
 def run(arguments: list[str]):
     import typer
 
