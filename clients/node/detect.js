@@ -99,7 +99,7 @@ async function main() {
       }
     }
   } catch (error) {
-    if (!(error instanceof ClientError || error instanceof RangeError || error.code === 'ENOENT')) throw error;
+    if (!(error instanceof ClientError || error instanceof RangeError)) throw error;
     console.error(error.message + (error instanceof ServerUnavailable ? '\nis the server running? make serve' : ''));
     return 1;
   } finally {
@@ -108,4 +108,6 @@ async function main() {
   return failures > 0 ? 1 : 0;
 }
 
+// Whoever read has what it wanted.
+process.stdout.on('error', (error) => process.exit(error.code === 'EPIPE' ? 0 : 1));
 process.exitCode = await main();

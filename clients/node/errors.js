@@ -20,7 +20,7 @@ export class ServerUnavailable extends ClientError {}
 /** No answer within the deadline. */
 export class DeadlineExceeded extends ClientError {}
 
-/** The server refused the request as a whole: a parameter out of range, an unknown label or model. */
+/** The server refused the request as a whole: a parameter out of range, an unknown label or model, a wrong key. */
 export class RequestRefused extends ClientError {}
 
 /** One picture was refused; `index` is its place in the call, `reason` what is wrong with it. */
@@ -55,6 +55,9 @@ export function fromGrpc(error, url) {
     case status.INVALID_ARGUMENT:
     case status.NOT_FOUND:
       return new RequestRefused(message, { cause: error }); // about the request, not about the server
+    case status.UNAUTHENTICATED:
+    case status.PERMISSION_DENIED:
+      return new RequestRefused(`${url}: ${message}`, { cause: error });
     default:
       return new ClientError(`${url}: ${message}`, { cause: error });
   }

@@ -5,7 +5,7 @@ import { readFile } from 'node:fs/promises';
 import { groups } from './canvas.js';
 import { ClientError, PictureError, RequestRefused, ServerUnavailable } from './errors.js';
 import { uprightSize } from './jpeg.js';
-import { Connection, packBytes, unpackBytes } from './triton.js';
+import { Connection, output, packBytes, reading } from './triton.js';
 
 export { Connection } from './triton.js';
 export * from './errors.js';
@@ -103,10 +103,12 @@ export class Client {
    * @returns {AsyncGenerator<Answer, void, void>}
    */
   async *detectMany(pictures, parameters = {}, { batchSize = MAX_BATCH, concurrency = 4, onError = 'fail' } = {}) {
-    if (!(batchSize >= 1 && batchSize <= MAX_BATCH)) {
-      throw new RangeError(`batchSize must be in 1..${MAX_BATCH}, got ${batchSize}`);
+    if (!(Number.isInteger(batchSize) && batchSize >= 1 && batchSize <= MAX_BATCH)) {
+      throw new RangeError(`batchSize must be a whole number in 1..${MAX_BATCH}, got ${batchSize}`);
     }
-    if (!(concurrency >= 1)) throw new RangeError(`concurrency must be 1 or more, got ${concurrency}`);
+    if (!(Number.isInteger(concurrency) && concurrency >= 1)) {
+      throw new RangeError(`concurrency must be a whole number, 1 or more, got ${concurrency}`);
+    }
     const source = batches(pictures, batchSize);
     const pending = [];
     let done = 0;
@@ -166,7 +168,8 @@ export class Client {
     const values = { on_error: 'report' };
     for (const [name, value] of Object.entries(settings)) if (value !== undefined) values[name] = String(value);
     try {
-      return read(await this.#connection.infer(this.#model, [image], wanted, { parameters: values, priority }), files);
+      const outputs = await this.#connection.infer(this.#model, [image], wanted, { parameters: values, priority });
+      return reading(this.#connection.url, () => read(outputs, files, judged));
     } catch (error) {
       const hopeless = error instanceof RequestRefused || error instanceof ServerUnavailable;
       if (onError === 'fail' || hopeless || !(error instanceof ClientError)) throw error;
@@ -180,28 +183,26 @@ function failed(error, judged, size = { width: 0, height: 0 }) {
   return { ...size, detections: [], error, ...(judged && { verdict: 'error' }) };
 }
 
-/** The answers in the output tensors. */
-function read(outputs, files) {
-  const { data: rows, shape } = outputs.get('detections');
-  const counts = outputs.get('num_detections').data;
-  const labels = unpackBytes(outputs.get('labels').data);
-  const errors = unpackBytes(outputs.get('error').data);
+/** The answers in the output tensors; within `reading`. */
+function read(outputs, files, judged) {
+  const each = [files.length, 1];
+  const { data: rows, shape } = output(outputs, 'detections', 'FP32', [files.length, undefined, 6]);
   const most = shape[1];
-  const verdicts = outputs.has('verdict') ? unpackBytes(outputs.get('verdict').data) : [];
-  const reasons = outputs.has('reasons') ? unpackBytes(outputs.get('reasons').data) : [];
+  const counts = output(outputs, 'num_detections', 'INT32', each).data;
+  const labels = output(outputs, 'labels', 'BYTES', [files.length, most]).elements;
+  const errors = output(outputs, 'error', 'BYTES', each).elements;
+  const [verdicts, reasons] = POLICY_OUTPUTS.map((name) => (judged ? output(outputs, name, 'BYTES', each).elements : []));
   return files.map((file, i) => {
     const count = counts.readInt32LE(4 * i);
+    if (count < -1 || count > most) throw new RangeError(`num_detections is ${count} beside ${most} rows a picture`);
     const size = uprightSize(file);
-    const judgement = verdicts.length > 0 && {
-      verdict: verdicts[i].toString(),
-      reasons: JSON.parse(reasons[i].toString() || '{}'),
-    };
-    if (count < 0) return { ...failed(errors[i].toString() || 'no reason given', false, size), ...judgement };
+    const judgement = judged && { verdict: verdicts[i], reasons: JSON.parse(reasons[i] || '{}') };
+    if (count < 0) return { ...failed(errors[i] || 'no reason given', false, size), ...judgement };
     const detections = Array.from({ length: count }, (_, k) => {
       const at = i * most + k;
       const value = (column) => rows.readFloatLE(4 * (6 * at + column));
       return {
-        label: labels[at].toString(),
+        label: labels[at],
         class_id: value(4),
         confidence: value(5),
         box: [value(0), value(1), value(2), value(3)],

@@ -12,6 +12,7 @@ import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 
 import { Connection } from './nudenet.js';
+import { output, reading } from './triton.js';
 
 const [HEIGHT, WIDTH, CHANNELS] = [180, 320, 3];
 const PIXELS = HEIGHT * WIDTH;
@@ -43,7 +44,7 @@ export async function infer(connection, tensor) {
   const shape = [tensor.length / (CHANNELS * PIXELS), CHANNELS, HEIGHT, WIDTH];
   const data = Buffer.from(tensor.buffer, tensor.byteOffset, tensor.byteLength); // little-endian, as Triton wants it
   const outputs = await connection.infer('nudenet_trt', [{ name: 'input', datatype: 'FP32', shape, data }], ['output']);
-  const raw = outputs.get('output').data;
+  const raw = reading(connection.url, () => output(outputs, 'output', 'FP32', [shape[0], undefined, 6])).data;
   return new Float32Array(raw.buffer.slice(raw.byteOffset, raw.byteOffset + raw.length)); // a copy is aligned
 }
 
@@ -78,6 +79,7 @@ async function main() {
 
 // Run, not imported. The path may lead over a link, import.meta.url never does.
 if (realpathSync(process.argv[1] ?? '.') === fileURLToPath(import.meta.url)) {
+  process.stdout.on('error', (error) => process.exit(error.code === 'EPIPE' ? 0 : 1)); // who read has what it wanted
   await main().catch((error) => {
     console.error(error.message);
     process.exitCode = 1;

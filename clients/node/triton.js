@@ -1,7 +1,9 @@
 /** One Triton server over gRPC: tensors in, tensors out, with deadline, retries, TLS and load balancing. */
 
+import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { createSecureContext } from 'node:tls';
 import { fileURLToPath } from 'node:url';
 
 import grpc from '@grpc/grpc-js';
@@ -13,14 +15,16 @@ import { ClientError, ServerUnavailable, fromGrpc } from './errors.js';
 const DESCRIPTORS = fileURLToPath(new URL('triton.binpb', import.meta.url));
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 2000;
+const LONGEST_DEADLINE_MS = 2 ** 31 - 1; // of Node's timers
 // A busy server answers what has waited nearly as long as it may, and the rest of the way takes time, too. So a request
 // asks to be refused from a queue after this share of the time that is left: a late answer only costs others theirs.
 const QUEUE_SHARE = 1 / 3;
+const UTF_8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /**
  * @typedef {object} Tls PEM files; without `rootCertificates` the well-known authorities are trusted.
  * @property {string} [rootCertificates]
- * @property {string} [privateKey] for servers that ask who calls, with `certificateChain`
+ * @property {string} [privateKey] for servers that ask who calls, together with `certificateChain`
  * @property {string} [certificateChain]
  *
  * @typedef {object} ConnectionOptions
@@ -54,9 +58,21 @@ export function loadService() {
 }
 
 /** @param {Tls} tls */
-function secure(tls) {
+function secure({ rootCertificates, privateKey, certificateChain }) {
+  if ((privateKey === undefined) !== (certificateChain === undefined)) {
+    throw new ClientError('privateKey and certificateChain belong together, got one of them; name a file that holds both twice');
+  }
   const read = (path) => (path === undefined ? null : readFileSync(path));
-  return grpc.credentials.createSsl(read(tls.rootCertificates), read(tls.privateKey), read(tls.certificateChain));
+  try {
+    const [roots, key, chain] = [read(rootCertificates), read(privateKey), read(certificateChain)];
+    // gRPC finds out only when it connects.
+    if (roots !== null) new X509Certificate(roots);
+    createSecureContext({ key, cert: chain });
+    return grpc.credentials.createSsl(roots, key, chain);
+  } catch (error) {
+    const paths = [rootCertificates, privateKey, certificateChain].filter((path) => path !== undefined);
+    throw new ClientError(`${paths.join(', ')} cannot be used, PEM files are expected: ${error.message}`, { cause: error });
+  }
 }
 
 export class Connection {
@@ -70,7 +86,9 @@ export class Connection {
    * @param {ConnectionOptions} [options]
    */
   constructor(url, { deadlineMs = 30_000, retries = 4, tls, roundRobin = false, apiKey } = {}) {
-    if (!(deadlineMs > 0)) throw new RangeError(`deadlineMs must be above 0, got ${deadlineMs}`);
+    if (!(deadlineMs > 0 && deadlineMs <= LONGEST_DEADLINE_MS)) {
+      throw new RangeError(`deadlineMs must be above 0 and at most ${LONGEST_DEADLINE_MS}, got ${deadlineMs}`);
+    }
     if (!(retries >= 0)) throw new RangeError(`retries must be 0 or more, got ${retries}`);
     this.url = url;
     this.#deadlineMs = deadlineMs;
@@ -105,6 +123,9 @@ export class Connection {
    */
   async infer(model, inputs, outputs, { parameters = {}, priority = 0 } = {}) {
     const end = Date.now() + this.#deadlineMs;
+    if (!(Number.isInteger(priority) && priority >= 0)) {
+      throw new RangeError(`priority must be a whole number, 0 or more, got ${priority}`);
+    }
     const settings = Object.entries(parameters).map(([key, value]) => ({ key, value: { string_param: value } }));
     if (priority > 0) settings.push({ key: 'priority', value: { uint64_param: priority } });
     const request = {
@@ -140,6 +161,47 @@ export class Connection {
   }
 }
 
+/**
+ * What `read` makes of an answer. Whatever is wrong with that becomes an error that names the server.
+ *
+ * @template T
+ * @param {string} url
+ * @param {() => T} read
+ * @returns {T}
+ */
+export function reading(url, read) {
+  try {
+    return read();
+  } catch (error) {
+    throw new ClientError(`${url}: not an answer of nudenet: ${error.message}`, { cause: error });
+  }
+}
+
+/**
+ * The elements of one output, checked; within `reading`.
+ *
+ * @param {Map<string, Tensor>} outputs
+ * @param {string} name
+ * @param {'FP32' | 'INT32' | 'BYTES'} datatype
+ * @param {(number | undefined)[]} shape undefined: any length
+ * @returns {{shape: number[], data: Buffer, elements: string[]}} `elements` of BYTES, as text
+ */
+export function output(outputs, name, datatype, shape) {
+  const found = outputs.get(name);
+  if (found === undefined) throw new TypeError(`there is no ${name}`);
+  const fits = found.shape.length === shape.length && shape.every((length, i) => [undefined, found.shape[i]].includes(length));
+  if (!fits || found.datatype !== datatype) {
+    const wanted = shape.map((length) => length ?? 'K');
+    throw new TypeError(`${name} is ${found.datatype} [${found.shape}], expected ${datatype} [${wanted}]`);
+  }
+  const data = found.data ?? Buffer.alloc(0);
+  const elements = datatype === 'BYTES' ? unpackBytes(data).map((element) => UTF_8.decode(element)) : [];
+  const count = datatype === 'BYTES' ? elements.length : data.length / 4;
+  const expected = found.shape.reduce((product, length) => product * length, 1);
+  if (count !== expected) throw new RangeError(`${name} has ${count} elements, expected ${expected}`);
+  return { shape: found.shape, data, elements };
+}
+
 /** The output tensors of an answer, by name. */
 function tensors(answer) {
   return new Map(
@@ -166,6 +228,7 @@ export function unpackBytes(data) {
   const elements = [];
   for (let at = 0; at < data.length; ) {
     const end = at + 4 + data.readUInt32LE(at);
+    if (end > data.length) throw new RangeError(`an element ends at byte ${end} of ${data.length}`);
     elements.push(data.subarray(at + 4, end));
     at = end;
   }

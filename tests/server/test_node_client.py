@@ -115,6 +115,29 @@ def test_the_command_line_reports_bad_files(server, tmp_path):
     assert "make serve" in nobody.stderr
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--batch-size", "2.5"], "batchSize must be a whole number in 1..8, got 2.5"),
+        (["--priority", "abc"], "priority must be a whole number, 0 or more, got NaN"),
+        (["--deadline", "1e15"], "deadlineMs must be above 0 and at most"),
+        (["--ca", "/"], "/ cannot be used, PEM files are expected"),
+    ],
+)
+def test_the_command_line_refuses_what_it_cannot_use(server, option, message):
+    result = node("detect.js", *option, PICTURE, "--url", server.grpc_url)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_who_stops_reading_hears_no_complaint(server):
+    command = f'node detect.js --json --url {server.grpc_url} $(yes "{PICTURE}" | head -60) | head -1'
+    result = subprocess.run(["bash", "-c", command], cwd=NODE, capture_output=True, text=True, timeout=120, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert json.loads(result.stdout)["detections"]
+
+
 def test_tensors_straight_to_the_detector(server, tmp_path):
     with Image.open(PICTURE) as frame:
         small = np.asarray(frame.resize((320, 180)))

@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import grpc from '@grpc/grpc-js';
 
 import { parseUrl } from '../endpoint.js';
-import { Client, ClientError, DeadlineExceeded, PictureError, ServerUnavailable } from '../nudenet.js';
+import { Client, ClientError, DeadlineExceeded, PictureError, RequestRefused, ServerUnavailable } from '../nudenet.js';
 import { uprightSize } from '../jpeg.js';
 import { parameters, pictures, scripted } from './scripted.js';
 
@@ -227,8 +227,57 @@ withServer('pictures are read as they are needed', undefined, {}, async (client)
 test('settings that cannot work are refused', async () => {
   assert.throws(() => new Client('127.0.0.1:1', { deadlineMs: 0 }), RangeError);
   assert.throws(() => new Client('127.0.0.1:1', { retries: -1 }), RangeError);
-  await assert.rejects(collect(new Client('127.0.0.1:1').detectMany([], {}, { batchSize: 9 })), RangeError);
+  assert.throws(() => new Client('127.0.0.1:1', { deadlineMs: 2 ** 31 }), RangeError);
+  for (const wrong of [{ batchSize: 9 }, { batchSize: 2.5 }, { batchSize: '3' }, { concurrency: 0.5 }]) {
+    await assert.rejects(collect(new Client('127.0.0.1:1').detectMany([], {}, wrong)), RangeError);
+  }
+  for (const priority of [NaN, 1.5, -1, 'abc']) {
+    await assert.rejects(new Client('127.0.0.1:1').detect(Buffer.from('picture1'), { priority }), RangeError);
+  }
 });
+
+const noKey = () => ({ code: status.UNAUTHENTICATED, details: 'no key' });
+withServer('who may not ask learns where, and once', noKey, {}, async (client, server) => {
+  const many = client.detectMany(names(20), {}, { batchSize: 1, concurrency: 1, onError: 'report' });
+  await assert.rejects(collect(many), (error) => {
+    assert.ok(error instanceof RequestRefused);
+    assert.ok(error.message.startsWith(`${server.url}: `), error.message);
+    return true;
+  });
+  assert.ok(server.requests.length < 4, `${server.requests.length} requests`);
+});
+
+const put = (name, index, value) => (tensors) => (tensors[name][index] = value);
+const WRONG = {
+  'no outputs': [(tensors) => Object.keys(tensors).forEach((name) => delete tensors[name]), /there is no detections/],
+  'no picture': [put('detections', 1, [0, 1, 6]), /detections is FP32 \[0,1,6\], expected FP32 \[1,K,6\]/],
+  'seven columns': [put('detections', 1, [1, 1, 7]), /detections is FP32 \[1,1,7\]/],
+  'another type': [put('detections', 0, 'FP16'), /detections is FP16/],
+  'too few bytes': [put('detections', 2, Buffer.alloc(23)), /detections has 5.75 elements, expected 6/],
+  'more than there are': [put('num_detections', 2, Buffer.from([99, 0, 0, 0])), /num_detections is 99 beside 1 rows/],
+  'less than none': [put('num_detections', 2, Buffer.from([254, 255, 255, 255])), /num_detections is -2/],
+  'text that is none': [put('labels', 2, Buffer.from([2, 0, 0, 0, 255, 254])), /utf-8/],
+  'text cut short': [put('labels', 2, Buffer.from([32, 0, 0, 0, 65])), /an element ends at byte 36 of 5/],
+  'half a length': [put('labels', 2, Buffer.from([32, 0])), /not an answer/],
+  'labels missing': [put('labels', 2, Buffer.alloc(0)), /labels has 0 elements, expected 1/],
+  'reasons that are no JSON': [put('reasons', 2, Buffer.from([1, 0, 0, 0, 123])), /JSON/],
+};
+for (const [name, [change, message]] of Object.entries(WRONG)) {
+  test(`a wrong answer is the server's error: ${name}`, async (t) => {
+    const server = await scripted(undefined, undefined, change);
+    const client = new Client(server.url);
+    t.after(() => {
+      client.close();
+      server.close();
+    });
+    await assert.rejects(client.detect(Buffer.from('picture1'), { policy: 'mine' }), (error) => {
+      assert.equal(error.constructor, ClientError);
+      assert.ok(error.message.startsWith(`${server.url}: not an answer of nudenet: `), error.message);
+      assert.match(error.message, message);
+      return true;
+    });
+  });
+}
 
 test('round robin uses every address', async (t) => {
   const servers = [await scripted(), await scripted()];
@@ -256,6 +305,22 @@ test('TLS needs a trusted certificate', async (t) => {
     else await assert.rejects(answer, ServerUnavailable);
     client.close();
   }
+});
+
+test('TLS files that cannot be used are refused', () => {
+  const { NUDENET_TEST_CERTIFICATE: certificateChain, NUDENET_TEST_KEY: privateKey } = process.env;
+  const source = new URL(import.meta.url).pathname;
+  for (const [tls, message] of [
+    [{ rootCertificates: '/no/such.pem' }, /such\.pem cannot be used/],
+    [{ rootCertificates: '/' }, /cannot be used/],
+    [{ rootCertificates: source }, /client\.test\.js cannot be used/],
+    [{ privateKey: source, certificateChain }, /cannot be used/],
+    [{ privateKey }, /belong together/],
+    [{ certificateChain }, /belong together/],
+  ]) {
+    assert.throws(() => new Client('127.0.0.1:1', { tls }), (error) => error instanceof ClientError && message.test(error.message));
+  }
+  new Client('127.0.0.1:1', { tls: { rootCertificates: certificateChain, privateKey, certificateChain } }).close();
 });
 
 // Made by tests/data/vectors, with what Chromium shows; the server and the Python client are held to the same files.

@@ -9,8 +9,13 @@ import { loadService, packBytes, unpackBytes } from '../triton.js';
  *
  * @param {(number: number, request: object) => Promise<number | void> | number | void} behave gets the number of the
  *   request, from 0; a returned gRPC status refuses it, also as `{code, details}`
+ * @param {(tensors: Record<string, [string, number[], Buffer]>) => void} change changes an answer before it is sent
  */
-export async function scripted(behave = () => {}, credentials = grpc.ServerCredentials.createInsecure()) {
+export async function scripted(
+  behave = () => {},
+  credentials = grpc.ServerCredentials.createInsecure(),
+  change = () => {},
+) {
   const state = { requests: [], active: 0, busiest: 0, deadlines: [] };
   const server = new grpc.Server();
   server.addService(loadService().service, {
@@ -23,7 +28,7 @@ export async function scripted(behave = () => {}, credentials = grpc.ServerCrede
       const code = await behave(number, call.request);
       state.active -= 1;
       if (code) respond(typeof code === 'object' ? code : { code, details: 'as told' });
-      else respond(null, answer(call.request));
+      else respond(null, answer(call.request, change));
     },
   });
   const port = await new Promise((resolve, reject) =>
@@ -43,7 +48,7 @@ export function parameters(request) {
   );
 }
 
-function answer(request) {
+function answer(request, change) {
   const names = pictures(request);
   const good = names.map((name) => name.startsWith('picture'));
   const row = (name) => [Number(name.slice(7)), 0, 10, 10, 12, 0.5];
@@ -65,6 +70,7 @@ function answer(request) {
       tensors[name] = ['BYTES', [names.length, 1], packBytes(good.map((fine) => Buffer.from(text(fine))))];
     }
   }
+  change(tensors);
   return {
     model_name: request.model_name,
     outputs: Object.entries(tensors).map(([name, [datatype, shape]]) => ({ name, datatype, shape })),
