@@ -20,8 +20,11 @@ export class ServerUnavailable extends ClientError {}
 /** No answer within the deadline. */
 export class DeadlineExceeded extends ClientError {}
 
-/** The server refused the request as a whole: a parameter out of range, an unknown label or model, a wrong key. */
+/** The server refused the request as a whole: a parameter out of range, an unknown label or model. */
 export class RequestRefused extends ClientError {}
+
+/** The server, or the proxy before it, refuses whoever asks: the key is missing or wrong. */
+export class AccessRefused extends RequestRefused {}
 
 /** One picture was refused; `index` is its place in the call, `reason` what is wrong with it. */
 export class PictureError extends ClientError {
@@ -57,7 +60,7 @@ export function fromGrpc(error, url) {
       return new RequestRefused(message, { cause: error }); // about the request, not about the server
     case status.UNAUTHENTICATED:
     case status.PERMISSION_DENIED:
-      return new RequestRefused(`${url}: ${message}`, { cause: error });
+      return new AccessRefused(`${url}: ${message}`, { cause: error });
     default:
       return new ClientError(`${url}: ${message}`, { cause: error });
   }

@@ -12,13 +12,14 @@
 from .aio import AsyncClient
 from .client import Client
 from .detections import Detection, Detections
-from .errors import ClientError, DeadlineExceeded, PictureError, RequestRefused, ServerUnavailable
+from .errors import AccessRefused, ClientError, DeadlineExceeded, PictureError, RequestRefused, ServerUnavailable
 from .pictures import Picture, file_to_jpeg, to_jpeg, upright_size
 from .request import MAX_BATCH, Parameters
 from .transport import Tls
 
 __all__ = [
     "MAX_BATCH",
+    "AccessRefused",
     "AsyncClient",
     "Client",
     "ClientError",

@@ -18,7 +18,11 @@ class DeadlineExceeded(ClientError):
 
 
 class RequestRefused(ClientError):
-    """The server refused the request as a whole: a parameter out of range, an unknown label or model, a wrong key."""
+    """The server refused the request as a whole: a parameter out of range, an unknown label or model."""
+
+
+class AccessRefused(RequestRefused):
+    """The server, or the proxy before it, refuses whoever asks: the key is missing or wrong."""
 
 
 class PictureError(ClientError):
@@ -46,13 +50,11 @@ _BY_STATUS: dict[str, type[ClientError]] = {
     "StatusCode.NOT_FOUND": RequestRefused,
     "400": RequestRefused,
     "404": RequestRefused,
-    "StatusCode.UNAUTHENTICATED": RequestRefused,
-    "StatusCode.PERMISSION_DENIED": RequestRefused,
-    "401": RequestRefused,
-    "403": RequestRefused,
+    "StatusCode.UNAUTHENTICATED": AccessRefused,
+    "StatusCode.PERMISSION_DENIED": AccessRefused,
+    "401": AccessRefused,
+    "403": AccessRefused,
 }
-# Of the above, what a server or proxy says of any request: the message names it.
-_OF_ACCESS = {"StatusCode.UNAUTHENTICATED", "StatusCode.PERMISSION_DENIED", "401", "403"}
 
 
 def from_triton(error: InferenceServerException, url: str) -> ClientError:
@@ -61,6 +63,6 @@ def from_triton(error: InferenceServerException, url: str) -> ClientError:
     message = error.message() or "no reason given"
     if "is not healthy" in message:  # INTERNAL to Triton: a Python process died; supervision replaces the server
         kind = ServerUnavailable
-    if kind is RequestRefused and error.status() not in _OF_ACCESS:  # about the request, not about the server
+    if kind is RequestRefused:  # about the request, not about the server
         return kind(message)
     return kind(f"{url}: {message}")

@@ -16,6 +16,7 @@ import pytest
 from conftest import DATA
 from helpers.scripted_triton import certificate, pictures, scripted_triton
 from nudenet_client import (
+    AccessRefused,
     AsyncClient,
     Client,
     ClientError,
@@ -171,7 +172,7 @@ def test_who_may_not_ask_learns_where(client_class):
         context.abort(grpc.StatusCode.UNAUTHENTICATED, "no key")
 
     with scripted_triton(behave) as server:
-        with pytest.raises(RequestRefused, match=f"^{server.url}: .*no key"):
+        with pytest.raises(AccessRefused, match=f"^{server.url}: .*no key"):
             client_class(server.url).detect(b"picture1")
         with pytest.raises(RequestRefused):  # and not once for each picture
             list(client_class(server.url, concurrency=1).detect_many([b"picture1"] * 20, on_error="report"))

@@ -12,6 +12,7 @@ from tritonclient.utils import InferenceServerException
 
 from nudenet_client import (
     MAX_BATCH,
+    AccessRefused,
     AsyncClient,
     ClientError,
     DeadlineExceeded,
@@ -132,6 +133,8 @@ class Servers:
                 return await server.client.detect_batch(files, parameters, deadline=deadline.left)
             except ServerUnavailable:
                 continue
+            except AccessRefused as error:  # the gateway itself, not its client
+                raise Refused(502, "server_failed", "the server refuses the gateway") from error
             except RequestRefused as error:
                 raise Refused(400, "invalid_request", str(error)) from error
             except DeadlineExceeded as error:

@@ -281,6 +281,7 @@ def test_no_path_is_redirected():
         (grpc.StatusCode.UNAVAILABLE, (503, "unavailable")),
         (grpc.StatusCode.INVALID_ARGUMENT, (400, "invalid_request")),
         (grpc.StatusCode.INTERNAL, (502, "server_failed")),
+        (grpc.StatusCode.UNAUTHENTICATED, (502, "server_failed")),
     ],
 )
 def test_failures_of_the_server_become_http(status, expected):
