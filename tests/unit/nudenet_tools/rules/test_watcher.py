@@ -268,6 +268,6 @@ def test_what_rules_ask_of_the_server():
     faces = RuleFile((RULE,))
     assert request(faces, Parameters(policy="lenient")).policy == "lenient"
     assert request(faces, Parameters()).classes is None
-    assert request(faces, Parameters(classes=["A"]), ["B"]).classes == ["A", "B", "FACE_MALE"]
+    assert request(faces, Parameters(classes=["A"]), ["B"]).classes == ("A", "B", "FACE_MALE")
     with pytest.raises(RuleFileError, match=r"'faces': min_confidence is 0.5, .*; pass --confidence-threshold 0.5"):
         request(faces, Parameters(0.6))
