@@ -163,11 +163,8 @@ def detect(
     shown = options.split_labels(classes, "--classes") if classes else None
     hidden = options.split_labels(censor_classes, "--censor-classes")
     access = options.access(tls, ca, api_key_file)
-    try:
+    with options.said_in_a_line(errors, OSError):
         run = Run(picture_files.find(pictures, lambda text: errors.print(text, markup=False)))
-    except OSError as error:
-        errors.print(str(error), style="red", markup=False)
-        raise typer.Exit(1) from error
     folders = [(option, folder) for option, folder in (("--annotate", annotate), ("--censor", censor)) if folder]
     options.check_outputs(((option, folder / one.relative) for option, folder in folders for one in run.sources), ())
     asked = options.asked_labels(shown, hidden if censor else None)

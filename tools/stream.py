@@ -138,21 +138,15 @@ def main(
         raise typer.BadParameter("frames and events cannot both go to stdout", param_hint="--rule-events")
     rule_file = None
     if rules is not None:
-        try:
+        with options.said_in_a_line(errors, RuleFileError):
             rule_file = read_rules(rules, repository.labels())
             parameters = request(rule_file, parameters, hidden if evidence else ())
-        except RuleFileError as error:
-            errors.print(str(error), style="red", markup=False, soft_wrap=True)
-            raise typer.Exit(1) from error
-    try:
+    with options.said_in_a_line(errors, source.SourceError):
         found = [
             one
             for text in sources
             for one in source.find(text, fps, not every_frame, input_options(input_option or []), note)
         ]
-    except source.SourceError as error:
-        errors.print(str(error), style="red", markup=False)
-        raise typer.Exit(1) from error
     stems = source.file_stems(found)
     folders = (("--annotate", annotate, ".mp4"), ("--censor", censor, ".mp4"), ("--events", events, ".srt"))
     files = (("--json", json_lines), ("--rule-events", rule_events), ("--outbox", outbox if webhook else None))
@@ -164,73 +158,70 @@ def main(
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    try:
-        with ExitStack() as stack:
-            client = stack.enter_context(
-                nudenet_client.Client(
-                    url or f"127.0.0.1:{grpc_port}",
-                    deadline=deadline,
-                    retries=4 if every_frame else 0,  # live, the next frame is worth more than this one
-                    **access,
+    failures = (OSError, nudenet_client.ClientError, SecretError, TargetError)
+    with options.said_in_a_line(errors, *failures), ExitStack() as stack:
+        client = stack.enter_context(
+            nudenet_client.Client(
+                url or f"127.0.0.1:{grpc_port}",
+                deadline=deadline,
+                retries=4 if every_frame else 0,  # live, the next frame is worth more than this one
+                **access,
+            )
+        )
+        file: TextIO | None = None
+        if json_lines is not None:
+            if str(json_lines) == "-":
+                file = sys.stdout
+                if isinstance(file, io.TextIOWrapper):
+                    file.reconfigure(encoding="utf-8")  # what JSON is, whatever the terminal's encoding
+            else:
+                file = stack.enter_context(json_lines.open("w", encoding="utf-8"))
+        lock = threading.Lock()
+        streams: list[Stream] = []
+        session, watchers = None, {}
+        if rule_file is not None:
+            delivering = rule_options.Delivering(
+                rule_events,
+                webhook,
+                webhook_secret_file,
+                webhook_ca,
+                webhook_allow_http,
+                webhook_allow_private,
+                outbox,
+                outbox_megabytes,
+                outbox_hours,
+            )
+            session = delivering.open(stack, rule_file, (hidden, style) if evidence else None, note)
+            labels = {stem: one.label for stem, one in zip(stems, found, strict=True)}
+            watchers = dict(zip(stems, session.watch(labels), strict=True))
+        for one, stem in zip(found, stems, strict=True):
+            consumers: list[Consumer] = []
+            if stem in watchers:
+                consumers.append(watchers[stem])
+            if file is not None:
+                consumers.append(outputs.JsonLines(file, one.label, lock, shown))
+            closing: list[outputs.Video | outputs.Events] = []
+            if annotate is not None:
+                closing.append(outputs.AnnotatedVideo(annotate / f"{stem}.mp4", shown))
+            if censor is not None:
+                closing.append(outputs.CensoredVideo(censor / f"{stem}.mp4", hidden, style, hold))
+            if events is not None:
+                closing.append(outputs.Events(events / f"{stem}.srt", shown))
+            for output in closing:
+                stack.callback(output.close)
+            streams.append(
+                Stream(
+                    one,
+                    client,
+                    parameters,
+                    [*consumers, *closing],
+                    stop,
+                    in_flight=in_flight,
+                    every_frame=every_frame,
+                    quality=quality,
                 )
             )
-            file: TextIO | None = None
-            if json_lines is not None:
-                if str(json_lines) == "-":
-                    file = sys.stdout
-                    if isinstance(file, io.TextIOWrapper):
-                        file.reconfigure(encoding="utf-8")  # what JSON is, whatever the terminal's encoding
-                else:
-                    file = stack.enter_context(json_lines.open("w", encoding="utf-8"))
-            lock = threading.Lock()
-            streams: list[Stream] = []
-            session, watchers = None, {}
-            if rule_file is not None:
-                delivering = rule_options.Delivering(
-                    rule_events,
-                    webhook,
-                    webhook_secret_file,
-                    webhook_ca,
-                    webhook_allow_http,
-                    webhook_allow_private,
-                    outbox,
-                    outbox_megabytes,
-                    outbox_hours,
-                )
-                session = delivering.open(stack, rule_file, (hidden, style) if evidence else None, note)
-                labels = {stem: one.label for stem, one in zip(stems, found, strict=True)}
-                watchers = dict(zip(stems, session.watch(labels), strict=True))
-            for one, stem in zip(found, stems, strict=True):
-                consumers: list[Consumer] = []
-                if stem in watchers:
-                    consumers.append(watchers[stem])
-                if file is not None:
-                    consumers.append(outputs.JsonLines(file, one.label, lock, shown))
-                closing: list[outputs.Video | outputs.Events] = []
-                if annotate is not None:
-                    closing.append(outputs.AnnotatedVideo(annotate / f"{stem}.mp4", shown))
-                if censor is not None:
-                    closing.append(outputs.CensoredVideo(censor / f"{stem}.mp4", hidden, style, hold))
-                if events is not None:
-                    closing.append(outputs.Events(events / f"{stem}.srt", shown))
-                for output in closing:
-                    stack.callback(output.close)
-                streams.append(
-                    Stream(
-                        one,
-                        client,
-                        parameters,
-                        [*consumers, *closing],
-                        stop,
-                        in_flight=in_flight,
-                        every_frame=every_frame,
-                        quality=quality,
-                    )
-                )
-            watch(streams, stop, duration, lambda: session.look(streams, stop.is_set()) if session else None)
-    except (OSError, nudenet_client.ClientError, SecretError, TargetError) as error:
-        errors.print(str(error), style="red", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from error
+        watch(streams, stop, duration, lambda: session.look(streams, stop.is_set()) if session else None)
     Console(stderr=True, highlight=False, width=None if errors.is_terminal else 160).print(table.summary(streams))
     if any(stream.error for stream in streams):
         raise typer.Exit(1)

@@ -61,16 +61,9 @@ def main(
         console.print(text, markup=False, soft_wrap=True, style=style)
 
     failed = False
-    try:
+    with options.said_in_a_line(console, source.SourceError, nudenet_client.ClientError):
         found = [one for text in videos for one in source.find(text, 25.0, False, {}, note)]
-    except source.SourceError as error:
-        note(str(error), "red")
-        raise typer.Exit(1) from error
-    try:
         client = nudenet_client.Client(url or f"127.0.0.1:{grpc_port}", deadline=deadline, **access)
-    except nudenet_client.ClientError as error:
-        note(str(error), "red")
-        raise typer.Exit(1) from error
     with client:
         for one, stem in zip(found, source.file_stems(found), strict=True):
             if stop.is_set():

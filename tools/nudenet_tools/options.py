@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, TypeAlias, TypedDict
 
 import typer
+from rich.console import Console
 
 from container import repository
 from nudenet_client import Tls
@@ -86,6 +88,16 @@ def split_labels(text: str, option: str) -> list[str]:
 def asked_labels(shown: list[str] | None, censored: list[str] | None) -> list[str] | None:
     """Labels to ask the server for; None asks for all. What is to be censored must be found, shown or not."""
     return None if shown is None else sorted({*shown, *(censored or [])})
+
+
+@contextlib.contextmanager
+def said_in_a_line(console: Console, *kinds: type[Exception]) -> Iterator[None]:
+    """End the command with status 1 and an error's message, where it is one of `kinds`, instead of a traceback."""
+    try:
+        yield
+    except kinds as error:
+        console.print(str(error), style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from error
 
 
 def check_outputs(outputs: Iterable[tuple[str, Path]], read: Iterable[str | Path]) -> None:
