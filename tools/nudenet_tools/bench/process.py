@@ -64,7 +64,7 @@ def _serve(connection, build: Callable[..., Callable[[float], Sample]], argument
         connection.send(None)
         while True:
             connection.send(measure(connection.recv()))
-    except (EOFError, KeyboardInterrupt):
+    except (EOFError, ConnectionError, KeyboardInterrupt):  # the other end is gone
         return
     except Exception as error:
         connection.send(PeerError(f"{build.__name__}: {error!r}"))
