@@ -18,7 +18,8 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 log=$(mktemp -t dockerd.XXXXXX)
 # Debian's package starts the service where there is an init; in a container nobody does.
-docker info >/dev/null 2>&1 || setsid nohup dockerd >"$log" 2>&1 &
+# All of its output goes to the log: whoever reads ours through a pipe would wait for it for ever.
+{ docker info >/dev/null 2>&1 || exec setsid nohup dockerd; } >"$log" 2>&1 </dev/null &
 for _ in $(seq 60); do
   docker info >/dev/null 2>&1 && { echo "engine: docker answers"; exit; }
   sleep 0.5
