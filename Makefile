@@ -39,7 +39,7 @@ status: setup  ## what a running server is doing, on one screen (ARGS="--watch",
 perf: setup  ## measure with perf_analyzer (ARGS go to it: --url, --concurrency-range ...)
 	$(PY) tools/perf.py $(ARGS)
 
-bench: setup  ## measure this machine against its ceiling and the alternatives; 8 minutes, wants a quiet machine
+bench: setup  ## measure this machine against its ceiling and the alternatives; 11 minutes, wants a quiet machine
 	$(PY) tools/bench.py run $(ARGS)
 
 tune: setup  ## find the best configuration for this machine and a latency budget (ARGS="--budget-ms 67 --name mine")

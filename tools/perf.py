@@ -134,6 +134,8 @@ def perf(
     try:
         files = read_pictures(pictures or [FRAME])
         if input_only is not None:
+            if asked_model(context.args) != "nudenet":
+                raise typer.BadParameter("writes pictures for nudenet; leave out -m", param_hint="--input-only")
             perf_analyzer.write_input(input_only, files)
             console.print(f"{input_only}: pictures: {len(files)}, {input_only.stat().st_size >> 10} KB")
             return

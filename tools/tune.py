@@ -29,7 +29,7 @@ from nudenet_tools.bench.load import LoadBench
 from nudenet_tools.bench.perf_analyzer import PerfAnalyzerError
 from nudenet_tools.bench.promises import number
 from nudenet_tools.server import precision_times, tuning
-from nudenet_tools.server.prepare import prepare
+from nudenet_tools.server.prepare import prepare, serves_openvino
 from nudenet_tools.server.process import Options, Ports, Server, ServerError
 
 FINALISTS = 3
@@ -219,7 +219,7 @@ def main(
             with tempfile.TemporaryDirectory(prefix="nudenet-tune-") as scratch:
                 tuned = replace(now, delay_us=delay_us).tuning(base)
                 repository.write_effective(Path(scratch) / "models", base_name, tuned, models)
-        if base_name == "cpu":
+        if serves_openvino(base_name, models):
             choice = precision_times.ensure(models / DETECTOR / "1", tuning.cores(), console.print, again=True)
             console.print(f"precision auto is {choice.precision}: {choice.reason}")
         files = frames.frames("720p")

@@ -65,7 +65,7 @@ def test_from_pictures_to_a_server_on_the_int8_engine(server, onnx_path, data_fo
     assert precision_times.ensure(graph.parent, 2, pytest.fail).reason in judged  # and is no reason to measure
     cpu_precision.write_record(graph, f1=0.97, goal=0.95, detections=213, pictures=486)
     said: list[str] = []
-    key = cpu_precision.times_key(graph, 2)
+    key = cpu_precision.times_key(graph)
     for again in (False, False, True):
         choice = precision_times.ensure(graph.parent, 2, said.append, again=again)
         times = cpu_precision.read_times(graph, key)

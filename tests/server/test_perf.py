@@ -102,5 +102,8 @@ def test_what_cannot_work_says_why(tmp_path):
     assert f"{tmp_path}: no pictures there" in run("--pictures", tmp_path, status=1).stderr
     missing = run("--pictures", Path("/no/such.jpg"), status=1)
     assert "/no/such.jpg: cannot be read: No such file" in missing.stderr
+    detector = run("--input-only", tmp_path / "pixels.json", "-m", "nudenet_trt", status=2)
+    assert "leave out -m" in detector.stderr
+    assert not (tmp_path / "pixels.json").exists()
     wrong = run("--url", "127.0.0.1:1", "--no-such-option", "3", status=99)
     assert "unrecognized option" in wrong.stdout + wrong.stderr

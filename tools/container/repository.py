@@ -11,7 +11,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 # The same place in a checkout and in the images.
 MODEL_REPOSITORY = Path(__file__).resolve().parents[2] / "model_repository"
-# Tensors between steps that stay on the GPU: 0.7 MB for each picture on its way; asking CUDA for each takes too long.
+# Tensors that stay on the GPU, up to 0.3 MB for each picture on its way: asking CUDA for each takes too long.
 GPU_POOL_BYTES = 512 << 20
 MODELS = ("nudenet", "nudenet_preprocess", "nudenet_trt", "nudenet_postprocess")
 STEPS = MODELS[1:]

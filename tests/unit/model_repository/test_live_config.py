@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
+from tritonclient.grpc.model_config_pb2 import TYPE_UINT8, ModelConfig
 
 from container.repository import MODEL_REPOSITORY
 from nudenet_steps.preprocess.canvas import CANVASES
@@ -28,7 +28,8 @@ def test_a_lone_frame_never_waits(live: ModelConfig) -> None:
 
 def test_its_own_plan_takes_pixels_of_any_canvas(live: ModelConfig) -> None:
     assert live.default_model_filename == "model.live.plan"
-    assert {tensor.name: tuple(tensor.dims) for tensor in live.input} == {"pixels": (3, -1, -1)}
+    (pixels,) = live.input
+    assert (pixels.name, pixels.data_type, tuple(pixels.dims)) == ("pixels", TYPE_UINT8, (3, -1, -1))
 
 
 def test_every_canvas_and_batch_size_is_captured_and_every_canvas_warmed_up(live: ModelConfig) -> None:

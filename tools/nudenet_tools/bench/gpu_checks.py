@@ -1,4 +1,4 @@
-"""What gpu_bench.py checks before it measures: the GPU's decoder and the answers under load, against the CPU's."""
+"""What `bench.py gpu` checks before it measures: the GPU's decoder and the answers under load, against the CPU's."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from nudenet_tools import ROOT
 from nudenet_tools.server.tuning import cores
 
 PACKAGES = ("nvidia-pytriton", "tritonclient", "openvino", "onnxruntime", "onnxruntime-gpu", "simplejpeg", "numpy")
@@ -28,6 +29,15 @@ def _gpu_name() -> str | None:
         return None
     name, driver = result.stdout.splitlines()[0].split(", ")
     return f"{name}, driver {driver}"
+
+
+def _commit() -> str | None:
+    """Of the tree that is measured, with ``-dirty`` where files differ from it; None outside of a git checkout."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude", "*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def describe() -> dict:
@@ -49,6 +59,7 @@ def describe() -> dict:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "versions": versions,
+        "commit": _commit(),
         "command": " ".join(["python", *sys.argv]),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
     }

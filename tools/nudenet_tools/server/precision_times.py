@@ -44,7 +44,7 @@ def ensure(folder: Path, threads: int, say: Callable[[str], None], *, again: boo
 
     Args:
         folder: the detector's version folder.
-        threads: of the engine, as served.
+        threads: to measure with; what is measured decides for engines of any number.
         say: told before a measurement.
         again: measure what is known, too.
 
@@ -54,7 +54,7 @@ def ensure(folder: Path, threads: int, say: Callable[[str], None], *, again: boo
     bf16 = has_bf16()
     if not cpu_precision.int8_fault(folder) and cpu_precision.can_keep_times(folder):
         graph = folder / cpu_precision.INT8_GRAPH
-        key = cpu_precision.times_key(graph, threads)
+        key = cpu_precision.times_key(graph)
         if again or cpu_precision.read_times(graph, key) is None:
             say("measuring which precision is faster on this CPU ...")
             names = ("INT8", "BF16" if bf16 else "FP32")
@@ -62,4 +62,4 @@ def ensure(folder: Path, threads: int, say: Callable[[str], None], *, again: boo
             pixels = np.random.default_rng(0).integers(0, 256, (BATCH, 3, *SPECIFIED), np.uint8)
             times = time_precisions(engines, pixels, ROUNDS)
             cpu_precision.write_times(graph, key, {name: float(np.median(values)) for name, values in times.items()})
-    return cpu_precision.choose(folder, threads, bf16)
+    return cpu_precision.choose(folder, bf16)

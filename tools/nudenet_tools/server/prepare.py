@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from container import check_plan
+from container import check_plan, repository
 from container.instances import cores
 from container.repository import ConfigError
 from nudenet_tools import MODEL_REPOSITORY, ROOT
@@ -55,6 +55,12 @@ def choose_config(installation: Installation, plan: Path = PLAN, engine: Path = 
     return "cpu"
 
 
+def serves_openvino(name: str, models: Path = MODEL_REPOSITORY) -> bool:
+    """Whether a configuration's detector is the OpenVINO engine, whose precision `auto` is worth measuring."""
+    config = repository.read_config(repository.config_path("nudenet_trt", name, models))
+    return config.backend == "python" and config.parameters["engine"].string_value == "openvino"
+
+
 def prepare(config_name: str = "") -> str:
     """The configuration to serve: `config_name`, or the one that fits this machine; makes what it needs.
 
@@ -72,7 +78,7 @@ def prepare(config_name: str = "") -> str:
         raise ServerError(str(error)) from error
     if served is None:  # an engine that reads the graph itself
         ensure_onnx()
-    if name == "cpu":
+    if serves_openvino(name):
         precision_times.ensure(ONNX.parent, cores(), console.print)
     return name
 

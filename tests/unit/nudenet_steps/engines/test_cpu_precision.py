@@ -46,7 +46,9 @@ def test_the_reason_has_the_times_or_the_instructions():
     assert decide("", "BF16", {"INT8": 4.9, "BF16": 6.5}, ZEN4).reason == (
         "INT8 4.90 ms a picture, BF16 6.50, measured here"
     )
-    assert decide("", "BF16", None, AMX).reason == "this CPU has AMX, or no VNNI; not measured, make tune does"
+    assert decide("", "BF16", None, AMX).reason == "this CPU has AMX; not measured, make tune does"
+    assert decide("", "BF16", None, OLD).reason == "this CPU has no VNNI; not measured, make tune does"
+    assert decide("", "BF16", None, ZEN4).reason == "this CPU has VNNI and no AMX; not measured, make tune does"
 
 
 def test_a_graph_needs_a_record_of_its_own_that_keeps_the_goal(graph):
@@ -70,17 +72,18 @@ def test_a_record_that_cannot_be_read_counts_as_none(graph, content):
     assert "cannot be read" in cpu_precision.int8_fault(graph.parent)
 
 
-def test_times_hold_for_one_cpu_one_number_of_threads_and_one_graph(graph):
-    key = cpu_precision.times_key(graph, 2, ZEN4)
+def test_times_hold_for_one_cpu_and_one_graph(graph):
+    key = cpu_precision.times_key(graph, ZEN4)
     assert cpu_precision.read_times(graph, key) is None
     cpu_precision.write_times(graph, key, {"INT8": 4.94444, "BF16": 6.5})
     assert cpu_precision.read_times(graph, key) == {"INT8": 4.944, "BF16": 6.5}
-    assert cpu_precision.times_key(graph, 4, ZEN4) != key != cpu_precision.times_key(graph, 2, AMX)
-    other = cpu_precision.times_key(graph, 2, AMX)
+    assert cpu_precision.times_key(graph, Cpu(ZEN4.model, AMX.flags)) != key, "another CPU under the same name"
+    other = cpu_precision.times_key(graph, AMX)
+    assert other != key
     cpu_precision.write_times(graph, other, {"INT8": 7.0, "BF16": 6.0})
     assert cpu_precision.read_times(graph, key) == {"INT8": 4.944, "BF16": 6.5}, "what was known of another CPU"
     graph.write_bytes(b"calibrated anew")
-    assert cpu_precision.times_key(graph, 2, ZEN4) != key
+    assert cpu_precision.times_key(graph, ZEN4) != key
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"key": [1]}', '{"key": {"INT8": "fast"}}'])
@@ -94,17 +97,16 @@ def test_unusable_times_are_replaced(graph, content):
 def test_choose_reads_record_and_times(graph):
     cpu_precision.write_record(graph, f1=0.97, goal=0.95, detections=213, pictures=486)
     for times, expected in (({"INT8": 4.0, "FP32": 9.0}, "INT8"), ({"INT8": 9.0, "FP32": 4.0}, "FP32")):
-        cpu_precision.write_times(graph, cpu_precision.times_key(graph, 2), times)
-        choice = cpu_precision.choose(graph.parent, 2, bf16=False)
+        cpu_precision.write_times(graph, cpu_precision.times_key(graph), times)
+        choice = cpu_precision.choose(graph.parent, bf16=False)
         assert choice.precision == expected
         assert "measured here" in choice.reason
 
 
 def test_the_cpu_is_read_from_linux(tmp_path):
     info = tmp_path / "cpuinfo"
-    info.write_text(
-        "processor\t: 0\nmodel name\t: A CPU\nflags\t\t: fpu avx_vnni\n\nprocessor\t: 1\nflags\t: amx_tile\n"
-    )
-    assert cpu_precision.read_cpu(info) == Cpu("A CPU", frozenset({"fpu", "avx_vnni"}))
+    first = "processor\t: 0\ncpu family\t: 26\nmodel\t\t: 2\nmodel name\t: A CPU\nflags\t\t: fpu avx_vnni\n"
+    info.write_text(f"{first}\nprocessor\t: 1\nflags\t: amx_tile\n")
+    assert cpu_precision.read_cpu(info) == Cpu("A CPU, cpu family 26, model 2", frozenset({"fpu", "avx_vnni"}))
     assert cpu_precision.read_cpu(info).int8_is_faster
     assert cpu_precision.read_cpu(tmp_path / "missing") == Cpu("", frozenset())

@@ -1,4 +1,4 @@
-"""`engine.py`: however pictures come together, each gets the answer it gets alone."""
+"""`openvino.py`: however pictures come together, each gets the answer it gets alone."""
 
 from __future__ import annotations
 

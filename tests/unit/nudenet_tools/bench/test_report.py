@@ -143,6 +143,9 @@ def test_gpu_targets(gpu_report):
     for load in gpu_report["ensemble"][1]["loads"]:
         load["throughput"], load["p50"] = 3599.0, 5.1
     assert [reached for _, _, reached in found()[:2]] == [False, False]
+    gpu_report["ensemble"].append(gpu_report["ensemble"][1] | {"decoder": "cpu", "loads": loads(gpu_report)})
+    assert [reached for _, _, reached in found()[:4]] == [True, True, False, False], "each decoder for itself"
+    assert "decoder cpu" in promises.of_gpu(gpu_report)[0].name
 
 
 def loads(report: dict) -> list[dict]:

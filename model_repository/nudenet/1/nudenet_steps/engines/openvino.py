@@ -184,7 +184,7 @@ class OpenVinoEngine:
         self._threads = threads or len(os.sched_getaffinity(0))
         self.reason = ""
         if precision == "auto":
-            precision, self.reason = cpu_precision.choose(folder, self._threads, native)
+            precision, self.reason = cpu_precision.choose(folder, native)
         self._path = folder / (cpu_precision.INT8_GRAPH if precision == "INT8" else "model.dynamic.onnx")
         if not self._path.is_file():
             script = "precision.py --precision INT8" if precision == "INT8" else "export_onnx.py"
