@@ -131,11 +131,12 @@ def perf(
     Sends the bundled 720p frame unless --pictures names others; with -m nudenet_trt its pixels.
     Exit status is perf_analyzer's.
     """
+    model = asked_model(context.args)
+    if input_only is not None and model != "nudenet":
+        raise typer.BadParameter("writes pictures for nudenet; leave out -m", param_hint="--input-only")
     try:
         files = read_pictures(pictures or [FRAME])
         if input_only is not None:
-            if asked_model(context.args) != "nudenet":
-                raise typer.BadParameter("writes pictures for nudenet; leave out -m", param_hint="--input-only")
             perf_analyzer.write_input(input_only, files)
             console.print(f"{input_only}: pictures: {len(files)}, {input_only.stat().st_size >> 10} KB")
             return
@@ -149,7 +150,6 @@ def perf(
                 )
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nudenet-perf-")))
             input_file: Path | None = folder / "pictures.json"
-            model = asked_model(context.args)
             if model == "nudenet":
                 perf_analyzer.write_input(folder / "pictures.json", files)
             elif takes_pixels(url, protocol, model):

@@ -176,7 +176,7 @@ def served_plan(models: Path, config_name: str = "") -> tuple[Path, repository.M
     config = repository.read_config(repository.config_path("nudenet_trt", config_name, models))
     if config.platform == "tensorrt_plan":
         name = config.default_model_filename or "model.plan"
-    elif config.backend == "python" and config.parameters["engine"].string_value == "rtx":
+    elif repository.python_engine(config) == "rtx":
         name = "model.rtx.engine"
     else:
         return None

@@ -90,6 +90,12 @@ def labels(repository: Path = MODEL_REPOSITORY) -> list[str]:
     return (repository / "nudenet_postprocess" / "labels.txt").read_text().split()
 
 
+def python_engine(config: ModelConfig) -> str:
+    """Name of the detector's engine in the Python backend; empty where `config` has none, as that of a plan."""
+    has_one = config.backend == "python" and "engine" in config.parameters
+    return config.parameters["engine"].string_value if has_one else ""
+
+
 def instances(config: ModelConfig) -> int:
     """Instances of a model, over all its groups."""
     return sum(max(1, group.count) for group in config.instance_group) or 1

@@ -1,4 +1,4 @@
-"""When a request is tried again, and how long it has for it."""
+"""How often a request is tried again, and how long it has. What is tried again: `ServerUnavailable` of errors.py."""
 
 from __future__ import annotations
 

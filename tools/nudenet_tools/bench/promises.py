@@ -192,12 +192,11 @@ def _best_load(ensembles: Iterable[dict]) -> tuple[dict, dict]:
 def of_gpu(report: dict) -> list[Promise]:
     """The promises for one H100 from a report of ``bench.py gpu``: what may serve strangers first."""
     on_cpu = [ensemble for ensemble in report["ensemble"] if ensemble["decoder"] == "cpu"]
-    strict = [ensemble for ensemble in report["ensemble"] if _is_strict(ensemble) and ensemble not in on_cpu]
+    on_gpu = [ensemble for ensemble in report["ensemble"] if ensemble["decoder"] != "cpu" and _is_strict(ensemble)]
     engine = max(report["engine"], key=lambda row: row["batch"])
     ratio = engine["infer_ms"] / engine["replay_ms"]
     return [
-        *(_of_gpu_loads(on_cpu, 3600, 5) if on_cpu else ()),
-        *(_of_gpu_loads(strict, 3600, 5) if strict else ()),
+        *(promise for strict in (on_cpu, on_gpu) if strict for promise in _of_gpu_loads(strict, 3600, 5)),
         *_of_gpu_loads(report["ensemble"], 8000, 3.2),
         Promise(f"engine at batch {engine['batch']} to its CUDA graph", "<= 1.2", ratio, "x", ratio <= 1.2),
     ]

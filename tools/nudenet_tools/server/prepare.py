@@ -58,13 +58,13 @@ def choose_config(installation: Installation, plan: Path = PLAN, engine: Path = 
 def serves_openvino(name: str, models: Path = MODEL_REPOSITORY) -> bool:
     """Whether a configuration's detector is the OpenVINO engine, whose precision `auto` is worth measuring."""
     config = repository.read_config(repository.config_path("nudenet_trt", name, models))
-    return config.backend == "python" and config.parameters["engine"].string_value == "openvino"
+    return repository.python_engine(config) == "openvino"
 
 
 def prepare(config_name: str = "") -> str:
     """The configuration to serve: `config_name`, or the one that fits this machine; makes what it needs.
 
-    That is the graph, and the times by which the cpu configuration's precision is chosen.
+    That is the graph, and for OpenVINO the times by which `auto` chooses the precision.
 
     Raises:
         ServerError: no tritonserver, a plan or an engine that does not fit, or a failed export.
@@ -78,8 +78,8 @@ def prepare(config_name: str = "") -> str:
         raise ServerError(str(error)) from error
     if served is None:  # an engine that reads the graph itself
         ensure_onnx()
-    if serves_openvino(name):
-        precision_times.ensure(ONNX.parent, cores(), console.print)
+        if serves_openvino(name):
+            precision_times.ensure(ONNX.parent, cores(), console.print)
     return name
 
 

@@ -56,12 +56,8 @@ def read_cpu(cpuinfo: Path = _CPUINFO) -> Cpu:
     except OSError:
         return Cpu("", frozenset())
     values = {key.strip(): value.strip() for key, value in lines.items()}
-    model = ", ".join(
-        f"{key} {values[key]}" if key != "model name" else values[key]
-        for key in ("model name", "cpu family", "model")
-        if key in values
-    )
-    return Cpu(model, frozenset(values.get("flags", "").split()))
+    numbers = [f"{key} {values[key]}" for key in ("cpu family", "model") if key in values]
+    return Cpu(", ".join([values.get("model name", ""), *numbers]), frozenset(values.get("flags", "").split()))
 
 
 def write_record(graph: Path, f1: float, goal: float, detections: int, pictures: int) -> None:

@@ -1,4 +1,7 @@
-"""The parameters that a request carries, bounded before anything looks at them."""
+"""The parameters that a request carries, their size bounded before anything looks at them.
+
+Thresholds and classes are validated by postprocess/parameters.py.
+"""
 
 from __future__ import annotations
 
